@@ -218,6 +218,25 @@ def test_codes_with_bits_beyond(tmp_path, values):
     assert ArchiveFolder.open(tmp_path / "archive").columns().code[3].tolist() == [255, 3]
 
 
+@pytest.mark.parametrize("fixed", [False, True])
+def test_lists_with_unset_values(tmp_path, values, fixed):
+    """What is missing is no 0."""
+    vectors, codes = values.tolist(), [[i, 1] for i in range(N)]
+    vectors[3][2] = codes[5][1] = None
+    columns = {
+        "v": pa.array(vectors, pa.list_(pa.float32(), DIM if fixed else -1)),
+        "c": pa.array(codes, pa.list_(pa.uint8(), 2 if fixed else -1)),
+    }
+    file = write(tmp_path / "t.parquet", columns)
+    report = import_table(file, tmp_path / "archive", ImportColumns("v", code="c"))
+    assert list(map(str, report.skipped)) == [
+        "t.parquet row 3: has unset values in its embedding",
+        "t.parquet row 5: has unset values in its code",
+    ]
+    code = ArchiveFolder.open(tmp_path / "archive").columns().code
+    assert code.tolist() == [row for i, row in enumerate(codes) if i not in (3, 5)]
+
+
 def test_files_that_are_no_table(tmp_path, values):
     (tmp_path / "t.parquet").write_bytes(b"no parquet")
     empty = write(tmp_path / "e.parquet", {"v": pa.array([], pa.list_(pa.float32()))})

@@ -8,7 +8,7 @@ import pytest
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
-from landcue.archive.manifest import Manifest, read_manifest, write_manifest
+from landcue.archive.manifest import Manifest, checksum_of, read_manifest, write_manifest
 from landcue.archive.plan import SourceImages
 from landcue.archive.sources import Source
 from landcue.errors import ArchiveError, LandcueError, UsageError
@@ -89,6 +89,7 @@ def test_every_flipped_bit_is_seen(archive):
         ({"format": 4}, "has format 4, this LandCue reads 3"),
         ({"format": None}, "has format None"),
         ({"dim": 17}, "checksum differs"),
+        ({"landcue": "\ud800"}, "checksum differs"),
         ({"fingerprint": "0" * 64}, "checksum differs"),
     ],
 )
@@ -96,6 +97,26 @@ def test_changed_values(archive, change, message):
     file = archive / "manifest.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(ArchiveError, match=message):
+        ArchiveFolder.open(archive)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dim", 0), ("dim", 2.0), ("dim", True), ("dim", 2**40), ("n_bits", -1),
+        ("label_names", "a"),
+        ("label_names", [1]), ("records", "1"), ("model", []), ("base", "v1/.."), ("base", "v1\n"),
+        ("sources", {"a": 1}), ("sources", {"a": {"location": 1, "root": "/", "scenes": {}}}),
+        ("id", None), ("regions", 99),
+    ],
+)  # fmt: skip
+def test_values_of_wrong_types(archive, name, value):
+    """A checksum can be made again; what the values mean is checked all the same."""
+    file = archive / "manifest.json"
+    changed = {**json.loads(file.read_text()), name: value}
+    del changed["checksum"]
+    file.write_text(json.dumps({**changed, "checksum": checksum_of(changed)}))
+    with pytest.raises(ArchiveError, match=f"manifest.json has a wrong value of '{name}'"):
         ArchiveFolder.open(archive)
 
 

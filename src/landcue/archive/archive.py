@@ -22,7 +22,7 @@ from landcue.archive.checksums import HOW_TO_RESTORE, MODEL_FOLDER, check_files
 from landcue.archive.layout import ReaderMark
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest
 from landcue.archive.plan import Stored, read_stored
-from landcue.archive.schema import from_fixed, row_faults
+from landcue.archive.schema import from_fixed
 from landcue.archive.table import (
     TABLE_FOLDER,
     RecordTable,
@@ -30,6 +30,7 @@ from landcue.archive.table import (
     version_files,
     version_number,
 )
+from landcue.archive.verify import check_rows
 from landcue.codes.packing import code_width
 from landcue.data.objects import is_object, shown
 from landcue.errors import ArchiveError, UsageError, did_you_mean
@@ -356,27 +357,8 @@ class ArchiveFolder:
         return {row["id"]: row["thumbnail"] for row in self._rows(ids, ["id", "thumbnail"])}
 
     def verify(self) -> tuple[Problem, ...]:
-        """Read every record and compare all of it with its checksums.
-
-        Raises:
-            ArchiveError: The table cannot be read at all.
-        """
-        if self._table is None:
-            return ()
-        problems: list[Problem] = []
-        seen: set[str] = set()
-        with reading(self.folder):
-            for batch in self._table.batches(self.manifest.schema.names):
-                ids = batch["id"].to_pylist()
-                for id_, what in zip(
-                    ids, row_faults(batch, self.manifest.label_names), strict=True
-                ):
-                    if what:
-                        problems.append(Problem(id_, what))
-                    if id_ in seen:
-                        problems.append(Problem(id_, "is stored twice"))
-                    seen.add(id_)
-        return tuple(problems)
+        """Read every record and compare all of it with its checksums."""
+        return () if self._table is None else tuple(check_rows(self._table, self.manifest).problems)
 
     def unknown(self, id_: str) -> UsageError:
         """Return the error for an id that no record has, naming near matches."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ from landcue.data.places import area_of, place_of
 from landcue.errors import DataError, UsageError, did_you_mean, first_line
 from landcue.types import Area, Bounds, ByteArray, Encoding, FloatArray, Problem
 
+pq: Any = pyarrow.parquet
+types: Any = pa.types
 
-def places(
+
+def _places(
     values: list[bytes | None], faults: list[str | None]
 ) -> list[tuple[Bounds | None, Area | None]]:
     """Return box and outline of WKB geometries.
@@ -44,76 +47,66 @@ def places(
     return found
 
 
-def matrix(
+def _matrix(
     column: Any, width: int, dtype: npt.DTypeLike, faults: list[str | None], what: str
 ) -> npt.NDArray[Any]:
     """Return lists as ``[n, width]``; those that are unset or of another length are marked."""
-    fixed = pa.types.is_fixed_size_list(column.type) and column.type.list_size == width
-    if fixed and not column.null_count:
-        return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width).astype(dtype)
+    if types.is_fixed_size_list(column.type) and column.type.list_size == width:
+        flat = column.flatten()
+        if not column.null_count + flat.null_count:
+            return flat.to_numpy(zero_copy_only=False).reshape(-1, width).astype(dtype)
     found = np.zeros((len(column), width), dtype)
-    for i, value in enumerate(_arrays(column)):
-        if value is None:
+    for i, value in enumerate(column):
+        if not value.is_valid:
             faults[i] = faults[i] or f"lacks {what}"
-        elif len(value) != width:
-            faults[i] = faults[i] or f"has {len(value)} values in {what}, not {width}"
+            continue
+        row = (
+            value.values
+            if types.is_nested(column.type)
+            else pa.array(np.frombuffer(value.as_py(), np.uint8))
+        )
+        if len(row) != width:
+            faults[i] = faults[i] or f"has {len(row)} values in {what}, not {width}"
+        elif row.null_count:
+            faults[i] = faults[i] or f"has unset values in {what}"
         else:
-            found[i] = value
+            found[i] = row.to_numpy(zero_copy_only=False)
     return found
 
 
-def _arrays(column: Any) -> Iterator[npt.NDArray[Any] | None]:
-    if not _is_list(column.type):
-        for value in column.to_pylist():
-            yield None if value is None else np.frombuffer(value, np.uint8)
-        return
-    for value in column:
-        yield value.values.to_numpy(zero_copy_only=False) if value.is_valid else None
-
-
-def mark(faults: list[str | None], where: Any, what: str) -> None:
+def _mark(faults: list[str | None], where: Any, what: str) -> None:
     """Set the error of the rows where ``where`` is true, unless they already have one."""
     for i in np.flatnonzero(where).tolist():
         faults[i] = faults[i] or what
 
 
-def _is_list(kind: Any) -> bool:
-    types = pa.types
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+def _is_list(kind: Any, of: Callable[[Any], bool]) -> bool:
+    lists = types.is_list, types.is_large_list, types.is_fixed_size_list
+    return any(fits(kind) for fits in lists) and of(kind.value_type)
 
 
-def is_floats(kind: Any) -> bool:
-    """Return whether a type is a list of floats."""
-    return _is_list(kind) and pa.types.is_floating(kind.value_type)
+def _is_text(kind: Any) -> bool:
+    return types.is_string(kind) or types.is_large_string(kind)
 
 
-def is_bytes(kind: Any) -> bool:
-    """Return whether a type is a list of uint8, or binary."""
-    lists = _is_list(kind) and pa.types.is_uint8(kind.value_type)
-    return lists or pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind)
+def _is_bytes(kind: Any) -> bool:
+    binary = types.is_binary(kind) or types.is_fixed_size_binary(kind)
+    return binary or _is_list(kind, types.is_uint8)
 
 
-def is_binary(kind: Any) -> bool:
-    """Return whether a type is binary of any length."""
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "embedding": (lambda kind: _is_list(kind, types.is_floating), "lists of floats"),
+    "code": (_is_bytes, "lists of uint8, or binary"),
+    "geometry": (lambda kind: types.is_binary(kind) or types.is_large_binary(kind), "WKB (binary)"),
+    "id": (lambda kind: _is_text(kind) or types.is_integer(kind), "text or integers"),
+    "time": (types.is_timestamp, "timestamps"),
+    "labels": (lambda kind: _is_list(kind, _is_text), "lists of text"),
+    "path": (_is_text, "text"),
+    "group": (_is_text, "text"),
+}
+"""The types that a column may have, by its meaning, and how messages call them."""
 
 
-def is_text(kind: Any) -> bool:
-    """Return whether a type is text."""
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def is_texts(kind: Any) -> bool:
-    """Return whether a type is a list of text."""
-    return _is_list(kind) and is_text(kind.value_type)
-
-
-def is_name(kind: Any) -> bool:
-    """Return whether a type is text or an integer."""
-    return is_text(kind) or pa.types.is_integer(kind)
-
-
-pq: Any = pyarrow.parquet
 ROWS_AT_ONCE = 4096
 MAX_DIM = 65_536
 _IDS = ("unique_id", "id")
@@ -205,19 +198,15 @@ class TableReader:
 
     def pieces(self) -> Iterator[tuple[int, Piece]]:
         """Yield the number of rows read so far, and the rows of a batch."""
-        names = [name for name in self._names() if name]
+        names = {name for option in _KINDS if (name := getattr(self._columns, option))}
         done = 0
         try:
-            for batch in self._file.iter_batches(ROWS_AT_ONCE, columns=sorted(set(names))):
+            for batch in self._file.iter_batches(ROWS_AT_ONCE, columns=sorted(names)):
                 yield done + len(batch), self._piece(batch, done)
                 done += len(batch)
         except (OSError, pa.ArrowException) as error:
             line = first_line(error)
             raise DataError(f"{self._name} is damaged after row {done} ({line})") from None
-
-    def _names(self) -> list[str | None]:
-        c = self._columns
-        return [c.embedding, c.id, c.geometry, c.code, c.time, c.labels, c.path, c.group]
 
     @property
     def model_facts(self) -> dict[str, str]:
@@ -236,10 +225,7 @@ class TableReader:
 
     def _checked(self, columns: ImportColumns) -> ImportColumns:
         present = self._schema.names
-        given = {
-            name: getattr(columns, name)
-            for name in ("embedding", "id", "geometry", "code", "time", "labels", "path", "group")
-        }
+        given = {name: getattr(columns, name) for name in _KINDS}
         if given["id"] is None:
             given["id"] = next((name for name in _IDS if name in present), None)
         for option, name in given.items():
@@ -247,17 +233,7 @@ class TableReader:
                 raise UsageError(
                     f"--{option}: {self._name} has no column {name!r}{did_you_mean(name, present)}"
                 )
-        kinds = {
-            "embedding": (is_floats, "lists of floats"),
-            "code": (is_bytes, "lists of uint8, or binary"),
-            "geometry": (is_binary, "WKB (binary)"),
-            "id": (is_name, "text or integers"),
-            "time": (pa.types.is_timestamp, "timestamps"),
-            "labels": (is_texts, "lists of text"),
-            "path": (is_text, "text"),
-            "group": (is_text, "text"),
-        }
-        for option, (fits, wanted) in kinds.items():
+        for option, (fits, wanted) in _KINDS.items():
             name = given[option]
             if name is not None and not fits(self._schema.field(name).type):
                 found = self._schema.field(name).type
@@ -294,9 +270,9 @@ class TableReader:
 
     def _width(self, name: str) -> int:
         kind = self._schema.field(name).type
-        if pa.types.is_fixed_size_list(kind):
+        if types.is_fixed_size_list(kind):
             return int(kind.list_size)
-        if pa.types.is_fixed_size_binary(kind):
+        if types.is_fixed_size_binary(kind):
             return int(kind.byte_width)
         for batch in self._file.iter_batches(ROWS_AT_ONCE, columns=[name]):
             for value in batch[name]:
@@ -314,18 +290,18 @@ class TableReader:
         n = len(batch)
         faults: list[str | None] = [None] * n
         c = self._columns
-        embedding = matrix(batch[c.embedding], self.dim, np.float64, faults, "its embedding")
+        embedding = _matrix(batch[c.embedding], self.dim, np.float64, faults, "its embedding")
         code = np.empty((n, 0), np.uint8)
         if c.code:
-            code = matrix(batch[c.code], code_width(self.n_bits), np.uint8, faults, "its code")
+            code = _matrix(batch[c.code], code_width(self.n_bits), np.uint8, faults, "its code")
             if self.n_bits % 8:
                 beyond = (code[:, -1] >> (self.n_bits % 8)) > 0
-                mark(faults, beyond, f"has code bits beyond {self.n_bits}")
+                _mark(faults, beyond, f"has code bits beyond {self.n_bits}")
         finite = np.isfinite(embedding).all(axis=1)
-        mark(faults, ~finite, "has an embedding that is not finite")
+        _mark(faults, ~finite, "has an embedding that is not finite")
         embedding[~finite] = 0
         norms = np.linalg.norm(embedding, axis=1)
-        mark(faults, norms <= 1e-12, "has an embedding of length 0")
+        _mark(faults, norms <= 1e-12, "has an embedding of length 0")
         with np.errstate(all="ignore"):
             scaled = (embedding / norms[:, None]).astype(np.float32)
         metadata = self._metadata(batch, first, faults)
@@ -352,7 +328,7 @@ class TableReader:
             return batch[name].to_pylist() if name else [None] * n
 
         ids = values(c.id) if c.id else [f"{first + i:09}" for i in range(n)]
-        where = places(values(c.geometry), faults)
+        where = _places(values(c.geometry), faults)
         others = map(values, (c.time, c.labels, c.path, c.group))
         rows: list[Metadata] = []
         columns = zip(ids, where, *others, strict=True)

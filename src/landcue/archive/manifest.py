@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import pyarrow as pa
+from pydantic import Field, TypeAdapter, ValidationError
 
 from landcue import __version__
 from landcue.archive import storage
@@ -37,6 +38,8 @@ archive; fingerprint of the model that made imported embeddings, where the table
 
 _MOST = 2**20
 """Largest dimension and number of bits and of labels: they become the sizes of arrays."""
+
+_Size = Annotated[int, Field(ge=0, le=_MOST)]
 
 _MISSING = "use an archive folder that 'landcue index' created"
 _RESTORE = (
@@ -67,18 +70,18 @@ class Manifest:
     """
 
     fingerprint: str
-    dim: int
-    n_bits: int
+    dim: Annotated[int, Field(ge=1, le=_MOST)]
+    n_bits: _Size
     label_names: tuple[str, ...]
     sources: Mapping[str, Source]
-    records: int = 0
+    records: Annotated[int, Field(ge=0, le=2**53)] = 0
     created: str = field(default_factory=lambda: now())
     updated: str = field(default_factory=lambda: now())
     landcue: str = __version__
     model: Mapping[str, Any] = field(default_factory=lambda: cast("dict[str, Any]", {}))
-    base: str = ""
+    base: Annotated[str, Field(pattern="^(v[0-9]{1,9})?$")] = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    regions: int = 0
+    regions: Annotated[int, Field(ge=0, le=MOST_REGIONS)] = 0
 
     @classmethod
     def of(
@@ -218,53 +221,19 @@ def parse_manifest(text: str | bytes, file: Path) -> Manifest:
             f"{file} has metric {value.get('metric')!r} and bit order {value.get('bit_order')!r}, "
             f"this LandCue reads {METRIC!r} and {BIT_ORDER!r}; index again into a new folder"
         )
-    value.setdefault("regions", 0)
-    for name, fits in _FITS.items():
-        if not fits(value[name]):
-            raise ArchiveError(f"{file} has a wrong value of {name!r}; {_RESTORE}")
-    known: dict[str, Any] = {name: value[name] for name in (*names, "regions")}
-    known["label_names"] = tuple(known["label_names"])
-    known["sources"] = {name: Source(**one) for name, one in known["sources"].items()}
-    return Manifest(**known)
+    try:
+        return _adapter().validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        name = error.errors()[0]["loc"][0]
+        raise ArchiveError(f"{file} has a wrong value of {name!r}; {_RESTORE}") from None
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_text, cast("list[Any]", value)))
-
-
-def _is_source(value: Any) -> bool:
-    kinds = {"location": str, "root": str, "scenes": dict}
-    if not isinstance(value, dict) or set(cast("dict[Any, Any]", value)) != set(kinds):
-        return False
-    return all(isinstance(value[name], kind) for name, kind in kinds.items())
-
-
-def _is_size(value: Any, least: int = 0, most: int = _MOST) -> bool:
-    return type(value) is int and least <= value <= most
-
-
-_FITS: dict[str, Callable[[Any], bool]] = {
-    "fingerprint": _is_text,
-    "dim": lambda value: _is_size(value, least=1),
-    "n_bits": _is_size,
-    "label_names": _is_texts,
-    "records": lambda value: _is_size(value, most=2**53),
-    "created": _is_text,
-    "updated": _is_text,
-    "landcue": _is_text,
-    "model": lambda value: isinstance(value, dict),
-    "sources": lambda value: isinstance(value, dict) and all(map(_is_source, value.values())),
-    "base": lambda value: _is_text(value) and re.fullmatch(r"(v[0-9]{1,9})?", value) is not None,
-    "id": _is_text,
-    "regions": lambda value: _is_size(value, most=MOST_REGIONS),
-}
+@functools.cache
+def _adapter() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
 
 
 def checksum_of(value: Mapping[str, Any]) -> str:
     """Return the BLAKE2b-128 of a JSON object, hex."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()

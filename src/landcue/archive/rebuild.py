@@ -37,6 +37,7 @@ from landcue.archive.table import TABLE_FOLDER, RecordTable, version_files, vers
 from landcue.archive.verify import (
     Files,
     RowCheck,
+    check_rows,
     read_small_files,
     sound_rows,
     verify_files,
@@ -384,9 +385,7 @@ class _Repair:
         )
 
     def _is_sound(self, table: RecordTable) -> bool:
-        check = RowCheck()
-        for _ in sound_rows(table, self.manifest, check):
-            pass
+        check = check_rows(table, self.manifest)
         self.report.records = check.sound
         return not check.problems
 

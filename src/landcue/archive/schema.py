@@ -292,8 +292,7 @@ def first_of_each(ids: list[str], seen: set[str]) -> list[bool]:
 
 def only(batch: pa.RecordBatch, wanted: list[bool]) -> pa.Table:
     """Return the wanted rows of a batch."""
-    rows = list(itertools.compress(range(len(batch)), wanted))
-    return pa.Table.from_batches([batch]).take(rows)
+    return pa.Table.from_batches([batch.filter(pa.array(wanted, pa.bool_()))])
 
 
 def _matrix(batch: pa.RecordBatch, name: str) -> npt.NDArray[Any]:
