@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from landcue.cli.archive_milvus import about_collection, damaged_collection, diff, push
+from landcue.cli.archive_milvus import damaged_collection, diff, push
 from landcue.cli.console import (
     Batch,
     Dim,
     Fit,
+    Json,
     Reporter,
     Workers,
     print_json,
@@ -30,7 +31,6 @@ _Anywhere = Annotated[
     Path,
     typer.Argument(help="Archive folder, s3://bucket/prefix or milvus://host:port/collection."),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 _Yes = Annotated[
     bool, typer.Option("--yes", help="Apply the changes; by default only report them.")
 ]
@@ -40,12 +40,14 @@ archive_app.command()(diff)
 
 
 @archive_app.command()
-def info(archive: _Anywhere, json_: _Json = False) -> None:
+def info(archive: _Anywhere, json_: Json = False) -> None:
     """Print the content, size and model of an archive."""
     from landcue.archive.changes import describe
     from landcue.search.opened import is_collection
 
-    facts = about_collection(archive) if is_collection(archive) else describe(archive)
+    if is_collection(archive):
+        from landcue.milvus import describe_collection as describe
+    facts = describe(archive)
     if json_:
         print_json(facts)
         return
@@ -57,7 +59,7 @@ def info(archive: _Anywhere, json_: _Json = False) -> None:
 
 
 @archive_app.command()
-def verify(archive: _Anywhere, json_: _Json = False) -> None:
+def verify(archive: _Anywhere, json_: Json = False) -> None:
     """Compare every file and every record with its checksum.
 
     For a milvus:// collection, only count the records; 'landcue archive diff' compares them.
@@ -96,7 +98,7 @@ def repair(
         str | None,
         typer.Option(help="Folder of the archive's model, used to replace a damaged copy."),
     ] = None,
-    json_: _Json = False,
+    json_: Json = False,
 ) -> None:
     """Repair an archive.
 
@@ -138,7 +140,7 @@ def _print_repair(report: Any, archive: Path, yes: bool) -> None:
 
 
 @archive_app.command()
-def compact(archive: _Archive, json_: _Json = False) -> None:
+def compact(archive: _Archive, json_: Json = False) -> None:
     """Merge small files and remove old versions.
 
     Deleted records are removed from the disk with the old versions.
@@ -166,7 +168,7 @@ def delete(
         Path | None, typer.Option("--ids", help="Text file with one id per line; - for stdin.")
     ] = None,
     yes: _Yes = False,
-    json_: _Json = False,
+    json_: Json = False,
 ) -> None:
     """Delete records; their images are kept.
 
@@ -243,7 +245,7 @@ def reembed(
     batch: Batch = 64,
     workers: Workers = None,
     device: Annotated[str, typer.Option(help="Device of the model: cpu, cuda, cuda:1.")] = "cpu",
-    json_: _Json = False,
+    json_: Json = False,
 ) -> None:
     """Encode all records again, with another model or a new fit.
 
@@ -306,7 +308,7 @@ def export(
             help="UTC time for STAC items of records without a time.",
         ),
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """Export the records to GeoParquet, GeoJSON or STAC."""
     from landcue.archive.archive import ArchiveFolder
@@ -357,7 +359,7 @@ def import_(
     labels: Annotated[str | None, typer.Option(help="Column of lists of labels.")] = None,
     path: Annotated[str | None, typer.Option(help="Column of image paths or addresses.")] = None,
     group: Annotated[str | None, typer.Option(help="Column of scenes or products.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """Create an archive from a table of precomputed embeddings."""
     from landcue.archive.import_columns import ImportColumns

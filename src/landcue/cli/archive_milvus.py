@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from landcue.cli.console import Reporter, print_json, print_line
+from landcue.cli.console import Json, Reporter, print_json, print_line
 from landcue.errors import ArchiveError, counted
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ _Archive = Annotated[Path, typer.Argument(help="Archive folder.")]
 _Collection = Annotated[
     str, typer.Argument(metavar="milvus://HOST:PORT/COLLECTION", help="Milvus collection to write.")
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
 def push(
@@ -30,7 +29,7 @@ def push(
         typer.Option(help="Index of a new collection: flat is exact; ivf also allows mode ann."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Records per batch.")] = 4_096,
-    json_: _Json = False,
+    json_: Json = False,
 ) -> None:
     """Write an archive, or its changes, to a Milvus collection.
 
@@ -67,7 +66,7 @@ def diff(
             metavar="milvus://HOST:PORT/COLLECTION", help="Milvus collection to compare with."
         ),
     ],
-    json_: _Json = False,
+    json_: Json = False,
 ) -> None:
     """Compare an archive with a Milvus collection, record by record.
 
@@ -108,14 +107,9 @@ def _print_diff(report: DiffReport) -> None:
     )
 
 
-def about_collection(collection: Path) -> dict[str, Any]:
-    """Return the facts about a collection to print."""
-    from landcue.milvus import describe_collection
-
-    return describe_collection(collection)
-
-
 def damaged_collection(collection: Path) -> str:
     """Return the line that says that a collection is damaged, and what to do."""
-    facts = about_collection(collection)
+    from landcue.milvus import describe_collection
+
+    facts = describe_collection(collection)
     return f"{facts['archive']} is damaged: push its archive again ({facts['pushed from']})"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from landcue.cli.console import print_json, print_line
+from landcue.cli.console import Json, print_json, print_line
 from landcue.errors import CollectionError, DataError, UsageError, counted
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _File = Annotated[
 def list_(
     archive: _Archive,
     collections: _File,
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """List the collections of an archive, the last changed first."""
     with _opened(collections) as kept:

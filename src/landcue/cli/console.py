@@ -30,6 +30,7 @@ Fit = Annotated[
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Images per model call.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Number of threads that read images.")]
+Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 Box = Annotated[str | None, typer.Option(help="Only records in this box, in degrees.")]
 Polygon = Annotated[
     str | None,

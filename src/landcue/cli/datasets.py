@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from landcue.cli.console import Reporter, print_json, print_line
+from landcue.cli.console import Json, Reporter, print_json, print_line
 
 if TYPE_CHECKING:
     from landcue.data import DatasetReport
@@ -22,7 +23,7 @@ _SHOWN = 20
 
 @datasets_app.command("list")
 def list_datasets(
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """List the supported data sets, with their facts and citations."""
     from landcue.data.datasets import DATASETS, FACTS
@@ -48,7 +49,7 @@ def check(
         str, typer.Argument(help="Name of the data set, or `folder` for your own images.")
     ],
     root: Annotated[Path, typer.Argument(help="Folder of the images.")],
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """Count the images and labels of a copy, and report problems.
 
@@ -70,21 +71,7 @@ def check(
 def _facts(facts: Facts | None) -> dict[str, object]:
     if facts is None:
         return {"title": "any folder or label table of your own"}
-    return {
-        "title": facts.title,
-        "images": facts.images,
-        "labels": facts.labels,
-        "multi_label": facts.multi_label,
-        "classes": dict(facts.classes),
-        "parts": dict(facts.parts),
-        "positives": dict(facts.positives),
-        "size": facts.size,
-        "pixel_size": facts.pixel_size,
-        "layout": facts.layout,
-        "defects": facts.defects,
-        "citation": facts.citation,
-        "homepage": facts.homepage,
-    }
+    return {k: v for k, v in asdict(facts).items() if k not in ("odd_sizes", "unlabeled")}
 
 
 def _as_json(name: str, report: DatasetReport, facts: Facts | None) -> dict[str, object]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import print_json, print_text
+from landcue.cli.console import Json, print_json, print_text
 
 models_app = typer.Typer(
     name="models", help="List models and show their cards.", no_args_is_help=True
@@ -18,7 +18,7 @@ def list_models(
     pattern: Annotated[
         str, typer.Argument(help="Pattern, such as resnet*, timm:vit*, open_clip:* or torchgeo:*.")
     ] = "*",
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """List backbones for training, or encoders for indexing.
 
@@ -39,7 +39,7 @@ def show(
         str,
         typer.Argument(help="Run folder, exported .onnx file, timm:NAME and others, or builtin."),
     ] = "builtin",
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """Print the card of a model."""
     from landcue.models import describe_model

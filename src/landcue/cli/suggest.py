@@ -15,6 +15,7 @@ from landcue.cli.console import (
     Before,
     Box,
     Datetime,
+    Json,
     Polygon,
     Sensors,
     interval_option,
@@ -63,7 +64,7 @@ def suggest(
     grid: Annotated[
         Path | None, typer.Option(help="Image of the suggestions to write (.png).")
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """Suggest which records to label next: uncertain ones that are unlike each other."""
     import landcue

@@ -14,6 +14,7 @@ from landcue.cli.console import (
     Before,
     Box,
     Datetime,
+    Json,
     Polygon,
     Sensors,
     Sources,
@@ -36,7 +37,6 @@ _Archive = Annotated[Path, typer.Argument(help="Archive folder.")]
 _Collection = Annotated[
     str | None, typer.Option(help="Id of the collection of the service that it belongs to.")
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
 @watch_app.command()
@@ -68,7 +68,7 @@ def add(
     sensor: Sensors = None,
     source: Sources = None,
     collection: _Collection = None,
-    json_: _Json = False,
+    json_: Json = False,
 ) -> None:
     """Save a search; only records that are added later are reported."""
     import landcue
@@ -106,7 +106,7 @@ def _condition(watch: Watch) -> str:
 
 
 @watch_app.command("list")
-def list_(archive: _Archive, collection: _Collection = None, json_: _Json = False) -> None:
+def list_(archive: _Archive, collection: _Collection = None, json_: Json = False) -> None:
     """List saved searches, or those of a collection."""
     import landcue
 
