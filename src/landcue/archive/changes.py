@@ -44,9 +44,6 @@ def finalize(
     """Remove older versions unless a process reads them; store counts and checksums.
 
     Args:
-        folder: The archive, locked.
-        manifest: Of the archive.
-        table: Its table.
         changed: Whether rows were written or removed.
         purge: Whether to write files again that still hold deleted rows, and to drop older
             versions in an object store, whose readers then fail.
@@ -148,7 +145,6 @@ def delete(folder: Path, ids: Sequence[str], *, apply: bool = True) -> DeleteRep
     the records from the disk.
 
     Args:
-        folder: The archive.
         ids: Ids of records. To remove them again is no error.
         apply: Whether to change anything; else only report.
 

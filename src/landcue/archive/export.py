@@ -109,7 +109,6 @@ def write_stac(
     property ``landcue:id`` then holds the id.
 
     Args:
-        archive: The archive.
         out: The file of the items (.json).
         vectors: Whether to write the embeddings and codes; without them the extension is not
             claimed.

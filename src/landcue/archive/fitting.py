@@ -68,7 +68,6 @@ def prepare_encoder(
     codes get codes, our others only with ``bits``.
 
     Args:
-        loaded: What the user named.
         own: The archive's copy of its model, if there is one: what was fitted is used again. With
             ``refit``, the copy of an interrupted call.
         parts: Images of the archive, by source.
@@ -77,7 +76,6 @@ def prepare_encoder(
         fit: Whether to fit anything; else the model is used as it is.
         regions: Regions a side of each image. With any, the built-in's embeddings stay its own, in
             which the search of regions was measured.
-        options: How images are read and encoded.
         refit: Fit again although the encoder was fitted, unless ``landcue adapt`` trained it.
         progress: Called with the number of images done and their total.
         notify: Called with one line about what was fitted and measured.

@@ -80,11 +80,7 @@ def import_table(
     Embeddings are scaled to length 1. A table that LandCue exported says of which space they are.
 
     Args:
-        file: The table.
         folder: The archive to make.
-        columns: The columns of the table by their meaning.
-        commit_every: Rows per commit.
-        progress: Called after each piece.
 
     Raises:
         UsageError: The table has no such column, or one of the wrong type.

@@ -173,7 +173,6 @@ def index_source(
             principal components, codes and, with labels, a label head that are fitted to a
             sample of its images.
         options: How the source is read and encoded.
-        progress: Called with (stage, done, total).
         notify: Called with one line per problem or warning.
 
     Raises:
@@ -332,7 +331,6 @@ def reembed_archive(
     """Encode all records with another model; searches use the old one until it is complete.
 
     Args:
-        archive: The archive.
         model: As :func:`landcue.load_model` takes it. The codes and labels of a model of others
             are fitted again to the archive's images; by default the archive's own model's are.
         drop_missing: Drop records whose image cannot be read; otherwise the call fails.
@@ -343,10 +341,6 @@ def reembed_archive(
         bands: Bands of chips, as in :class:`IndexOptions`; by default as they were indexed.
         scale: How stored values of chips become bytes, likewise.
         nodata: Largest share of a chip without data, likewise.
-        batch_size: Images per model call.
-        workers: Reading threads.
-        device: Device of the model.
-        progress: Called with (stage, done, total).
         notify: Called with one line about what was fitted.
 
     Raises:
@@ -403,7 +397,6 @@ def repair_archive(
     """Repair an archive; damaged records are encoded again from their images.
 
     Args:
-        archive: The archive.
         apply: Whether to change anything; else only report.
         model: The archive's model, to replace a damaged copy.
 

@@ -226,14 +226,11 @@ def ingest(
     is missing.
 
     Args:
-        images: The images or chips of the source.
         folder: The archive; created if missing.
         encoder: The model; an existing archive must be its own.
-        options: How images are read and encoded.
         prune: Remove records of this source whose file no longer exists, instead of keeping them.
         model_folder: Checkpoint folder to copy into the archive, unless it has a model.
         model: Facts about the model for a new manifest.
-        progress: Called after each batch.
         engine: Reads and encodes instead of this process, ignoring ``options`` but for commits.
         reuse: Images that were read and encoded already.
         spent: Seconds that took; they count in the report.

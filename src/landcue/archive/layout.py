@@ -311,7 +311,6 @@ def sweep(folder: Path, base: str, *, readers_end: bool = False) -> None:
     """Remove the files of earlier bases, and what writers that were killed left behind.
 
     Args:
-        folder: The archive, locked.
         base: The folder in use.
         readers_end: Whether readers of earlier versions may fail; else nothing is removed while
             a process reads the archive, or might read it from a store.

@@ -149,7 +149,6 @@ def make_plan(
     Args:
         images: Images of the source, as :func:`landcue.archive.sources.name_records` named them.
         stored: Records of the archive; only those of the source can vanish.
-        source: Name of the source.
     """
     root = absolute(images.root)
     recipe = (images.scenes or SceneOptions()).recipe

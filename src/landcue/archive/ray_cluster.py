@@ -120,7 +120,6 @@ def size_workers(ray: Any, workers: int | None, device: str | None) -> Sizing:
     """Divide a cluster's GPUs, or else its cores, among workers.
 
     Args:
-        ray: The connected module.
         workers: Number of workers; by default one for each GPU, or else for each core.
         device: ``cpu``, ``cuda`` …; ``None`` uses GPUs if there are any.
     """

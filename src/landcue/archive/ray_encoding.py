@@ -193,10 +193,8 @@ class RayEngine:
         Args:
             address: Cluster, as for :func:`connected`.
             open_encoder: Maps ``cpu`` or ``cuda`` to a function that loads the model there.
-            fingerprint: Fingerprint of that model.
             workers: Number of workers; by default one for each GPU, or else for each core.
             device: Device of the model; by default GPUs, if there are any.
-            batch_size: Images per encoder call.
         """
         self._address, self._open, self._fingerprint = address, open_encoder, fingerprint
         self._workers, self._device, self._batch = workers, device, batch_size

@@ -373,14 +373,8 @@ def reading_ahead(
     """Read all tasks, in order, while up to ``ahead`` more are being read.
 
     Args:
-        tasks: The images and chips.
-        encoder: Prepares the pixels.
-        scenes: How rasters are read.
-        workers: Reading threads.
         ahead: Most images in memory besides those yielded.
         beside_encoder: Continue to read while the encoder runs.
-        facts: Facts about scenes that several calls share.
-        reuse: Images that need not be read.
 
     Yields:
         The results, and a context manager to run the encoder in.

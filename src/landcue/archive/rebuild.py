@@ -90,16 +90,12 @@ def reembed(
     keep are converted when they are used next.
 
     Args:
-        folder: The archive.
-        encoder: The new model.
         model_folder: Checkpoint folder to copy into the archive.
         model: Facts about the model for the manifest.
         drop_missing: Drop records whose image cannot be read; otherwise the call fails.
         keep_parts: Whether the new model was trained on the same part of the same images; else
             the records no longer say which part they were in.
         scenes: Returns how chips of the scenes of a source are read.
-        options: How images are read and encoded.
-        progress: Called after each batch.
         reuse: Images that were read and encoded already.
 
     Raises:
@@ -280,7 +276,6 @@ def repair(
     archive as it was, and readers keep the version that they opened.
 
     Args:
-        folder: The archive.
         apply: Whether to change anything; else only report.
         model: Folder of the archive's model and the model, to replace a damaged copy.
         load_encoder: Called if damaged records must be encoded again; without it they are

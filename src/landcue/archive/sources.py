@@ -89,7 +89,6 @@ def choose_source(
     name made from the location.
 
     Args:
-        sources: Sources of the archive.
         source: The one being indexed.
         wanted: ``--source-name``; an existing source of this name is taken to have moved.
         stored: Stored records by id.
@@ -121,10 +120,7 @@ def name_records(
     """Set the source of records, and put its name before ids that are not free.
 
     Args:
-        records: Records with the ids of their source.
-        source: Name of the source.
         sources: Names of all sources of the archive.
-        stored: Stored records by id.
     """
     prefix = f"{source}:"
     reserved = tuple(f"{name}:" for name in {*sources, source})

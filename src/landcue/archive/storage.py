@@ -196,9 +196,7 @@ def locked(folder: Path, doing: str, *, create: bool = False) -> Generator[None]
     """Hold the lock of an archive's writer; a second writer is refused at once.
 
     Args:
-        folder: The archive.
         doing: What the writer does, for the message of a second one.
-        create: Whether to create the folder if it is missing.
 
     Raises:
         ArchiveError: Another process holds it, or a file of the folder cannot be written.

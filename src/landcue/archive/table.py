@@ -97,7 +97,6 @@ class RecordTable:
         """Open the table of an archive, or return ``None`` when it has none yet.
 
         Args:
-            folder: The archive.
             pinned: Stay at the opened version when a writer commits.
 
         Raises:

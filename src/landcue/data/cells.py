@@ -44,7 +44,6 @@ def cell_windows(
     """Return the windows of a scene that are cells of the grid, row after row, and their names.
 
     Args:
-        facts: The header of the scene.
         side: Side of a cell in metres.
         pitch: Distance from one cell to the next in metres.
 

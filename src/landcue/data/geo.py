@@ -49,7 +49,6 @@ def window_places(crs: Any, transform: Any, windows: npt.NDArray[np.int64]) -> l
     its size.
 
     Args:
-        crs: The raster's coordinate reference system (rasterio).
         transform: From (column, row) to coordinates (affine); it may rotate and shear.
         windows: ``[n, 4]``: column, row, width, height in pixels.
 

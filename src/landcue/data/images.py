@@ -201,7 +201,6 @@ def read_picture(
 
     Args:
         source: The file, or its bytes.
-        options: How rasters are read.
         name: What error messages call it; the path by default.
         most: Largest number of pixels.
         path: The file that ``source`` was read from, to find a world file beside it.

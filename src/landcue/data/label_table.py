@@ -118,7 +118,6 @@ def read_label_table(
     cell is 0 or 1, other columns are no labels.
 
     Args:
-        path: The file.
         unlabelled: Allow a table without label columns.
         problems: Takes what is wrong with single rows, which are then left out, with places, which
             are then left out of their rows, and the columns that are ignored. Without it these are

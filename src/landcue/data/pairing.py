@@ -93,8 +93,6 @@ def same_place(places: Places, row: int, min_overlap: float = 0.5) -> Rows:
     """Return the rows that show the place of a row, itself among them, by the rule of pairs.
 
     Args:
-        places: All chips.
-        row: Its row.
         min_overlap: Least intersection over union of footprints, 0 < value <= 1.
     """
     overlap = _box_overlap(np.tile(places.bounds[row], (len(places.bounds), 1)), places.bounds)

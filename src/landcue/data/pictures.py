@@ -178,7 +178,6 @@ def choose_bands(
     """Return the bands of a raster that make a picture, by the rule of this module.
 
     Args:
-        facts: Its header.
         bands: Numbers or names of bands, to take them as they are.
         channels: Bands of the picture.
 

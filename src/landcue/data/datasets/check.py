@@ -108,8 +108,6 @@ def check_sheet(sheet: Sheet, facts: Facts, no_images: str) -> DatasetReport:
     """Compare the labels alone with the facts, for a copy without any image.
 
     Args:
-        sheet: The label sheet.
-        facts: Published facts.
         no_images: Why there is no image.
     """
     positives = Counter(name for labels in sheet.rows.values() for name in labels)

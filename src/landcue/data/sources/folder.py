@@ -113,7 +113,6 @@ def read_folder(
     of formats that are not read are left out and counted.
 
     Args:
-        root: The folder.
         labels: A label table (see :func:`landcue.data.label_table.read_label_table`) whose paths
             are relative to ``root``.
         folder_labels: Whether the name of an image's folder is its label. By default it is if
