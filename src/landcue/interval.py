@@ -48,7 +48,7 @@ def interval_text(given: Interval) -> str:
         if len(pair) == 2 and not any(isinstance(end, str) and "/" in end for end in pair):
             return "/".join(".." if end is None else interval_text(end) for end in pair)
     elif isinstance(given, datetime):
-        return _in_utc(given).isoformat().replace("+00:00", "Z")
+        return in_utc(given).isoformat().replace("+00:00", "Z")
     elif isinstance(given, date):
         return given.isoformat()
     elif isinstance(given, str):
@@ -114,7 +114,7 @@ def parse_date(
             return first, datetime.combine(date(first.year, month, day), time.max, UTC)
         if not (_RFC3339 if rfc3339 else _TIME).fullmatch(text.upper()):
             raise ValueError
-        instant = _in_utc(datetime.fromisoformat(text.upper()))
+        instant = in_utc(datetime.fromisoformat(text.upper()))
         return instant, instant
     except ValueError:
         raise UsageError(f"{name}: {text[:60]!r} is no date: {how}") from None
@@ -128,10 +128,10 @@ def closed_interval(after: datetime | None, before: datetime | None) -> str | No
     """
     if after is None and before is None:
         return None
-    first = None if after is None else _in_utc(after)
+    first = None if after is None else in_utc(after)
     if first is not None and first.time() == time.min:
         first = first.date()
-    last = None if before is None else _in_utc(before)
+    last = None if before is None else in_utc(before)
     if last is not None:
         if last <= datetime.min.replace(tzinfo=UTC):
             raise UsageError(f"no time is before {before}")
@@ -157,7 +157,12 @@ def with_datetime(search: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _in_utc(when: datetime) -> datetime:
+def in_utc(when: datetime) -> datetime:
+    """Return a time in UTC; one without a zone is taken as UTC.
+
+    Raises:
+        UsageError: In UTC its year is not in 1..9999.
+    """
     try:
         return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
     except OverflowError:

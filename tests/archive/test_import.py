@@ -218,6 +218,17 @@ def test_codes_with_bits_beyond(tmp_path, values):
     assert ArchiveFolder.open(tmp_path / "archive").columns().code[3].tolist() == [255, 3]
 
 
+def test_times_that_python_has_no_value_for(tmp_path, values):
+    times = pa.array([10**18 if i == 4 else i for i in range(N)], pa.int64()).cast(
+        pa.timestamp("us")
+    )
+    file = write(tmp_path / "t.parquet", {"v": lists(values), "t": times})
+    report = import_table(file, tmp_path / "archive", ImportColumns("v", time="t"))
+    assert (report.added, list(map(str, report.skipped))) == (
+        N - 1, ["t.parquet row 4: has a time outside of the years 1 to 9999"],
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("fixed", [False, True])
 def test_lists_with_unset_values(tmp_path, values, fixed):
     """What is missing is no 0."""

@@ -8,6 +8,7 @@ import shapely
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from rasterio.crs import CRS
 from rasterio.transform import from_bounds, from_origin
 from rasterio.warp import transform as project
@@ -264,3 +265,22 @@ def test_scene_without_geo_reference(tmp_path):
     ]
     with pytest.raises(DataError, match=r"a\.tif: has no georeference, so that 100m"):
         cut_scenes(open_source(tmp_path), SceneOptions(Length(100, metres=True)))
+
+
+def test_a_photo_with_broken_exif_data_costs_one_scene(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    for name in ("good.jpg", "broken.jpg"):
+        Image.new("RGB", (64, 64), (90, 120, 30)).save(tmp_path / name, exif=exif)
+    data = (tmp_path / "broken.jpg").read_bytes()
+    start = data.index(b"Exif\0\0") + 6
+    (tmp_path / "broken.jpg").write_bytes(data[: start + 2] + b"\xce\xce" + data[start + 4 :])
+    cut = cut_scenes(open_source(tmp_path), SceneOptions(Length(32, metres=False)))
+    assert {record.path.name for record in cut.records} == {"good.jpg"}
+    assert any(p.where == "broken.jpg" and "corrupt" in p.what for p in cut.problems)
+
+
+def test_time_of_a_tag_outside_of_the_calendar_is_left_out(tmp_path):
+    tags = {"ACQUISITIONDATETIME": "0001-01-01T00:00:00+14:00"}
+    files.write_scene(tmp_path / "a.tif", files.noise(0, 3, 30, 40), tags=tags)
+    assert read_facts(tmp_path / "a.tif").time is None

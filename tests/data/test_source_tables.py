@@ -324,3 +324,45 @@ def test_geoarrow_encodings(folder, encoding):
     else:
         assert record.bbox == Bounds(-170, -1, -160, 1)
         assert record.geometry.equals(shapely.box(-170, -1, -160, 1))
+
+
+FAR = "0001-01-01T00:00:00+14:00"
+"""A time that in UTC is before the year 1."""
+
+
+def test_a_time_outside_of_the_calendar_costs_one_row(folder):
+    table = folder / "t.csv"
+    table.write_text(f"path,datetime\na.png,{FAR}\nx/b.png,2020-01-01\n")
+    images = open_source(table)
+    assert [record.id for record in images.records] == ["x/b.png"]
+    assert [str(problem) for problem in images.problems] == [
+        "t.csv line 2: 0001-01-01 00:00:00+14:00: the year must lie in 1..9999, in UTC"
+    ]
+    far, good = item("far", {"image": "a.png"}), item("good", {"image": "a.png"})
+    images = open_source(write_stac(folder, {**far, "properties": {"datetime": FAR}}, good))
+    assert [record.id for record in images.records] == ["good"]
+    assert "the year must lie in 1..9999" in images.problems[0].what
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.timestamp("us"), pa.timestamp("s", "UTC"), pa.timestamp("ms", "Etc/GMT+12")]
+)
+def test_a_time_in_parquet_that_python_has_no_value_for(folder, kind):
+    times = pa.array([10**14 if kind.unit == "s" else 10**18, 0], pa.int64()).cast(kind)
+    table = pa.table({"path": ["a.png", "x/b.png"], "time": times})
+    pq.write_table(table, folder / "t.parquet")
+    images = open_source(folder / "t.parquet")
+    assert [record.id for record in images.records] == ["x/b.png"]
+    assert [str(problem) for problem in images.problems] == [
+        "t.parquet row 0: has a time outside of the years 1 to 9999"
+    ]
+
+
+def test_stac_items_with_odd_values(folder):
+    """A list in the place of a geometry, and half a character in names."""
+    made = item("half \ud800", {"image": "a.png"}, properties={"platform": "\ud800"})
+    images = open_source(write_stac(folder, {**made, "geometry": [1], "collection": "\udc00"}))
+    (record,) = images.records
+    assert (record.id, record.sensor, record.group) == ("half \\ud800", "\\ud800", "\\udc00")
+    assert record.geometry is None
+    assert "its geometry cannot be read" in images.problems[0].what

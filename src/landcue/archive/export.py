@@ -17,13 +17,14 @@ from shapely.geometry import mapping
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.manifest import FITTED_FROM, SPACE, Manifest
-from landcue.archive.schema import METADATA_NAMES, footprint_of, in_utc
+from landcue.archive.schema import METADATA_NAMES, footprint_of
 from landcue.codes.packing import code_width
 from landcue.data.names import stored_name
 from landcue.data.objects import is_object, url
 from landcue.data.places import area_of
 from landcue.errors import DataError
 from landcue.files import replacing
+from landcue.interval import in_utc
 from landcue.types import Area, Bounds, to_iso
 
 Progress = Callable[[int, int], object]
@@ -128,7 +129,7 @@ def write_stac(
     >>> write_stac(ArchiveFolder.open(folder), Path("items.json"), time=time)
     4
     """
-    writer = _Stac(archive, out, vectors, in_utc(time))
+    writer = _Stac(archive, out, vectors, time and in_utc(time))
     n = _write(out, {"type": "FeatureCollection"}, writer.items(progress))
     if vectors:
         write_geoparquet(archive, writer.table)

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from landcue.archive.manifest import FITTED_FROM, SPACE
-from landcue.archive.schema import Metadata, in_utc
+from landcue.archive.schema import Metadata
 from landcue.codes.packing import code_width
 from landcue.data.places import area_of, place_of
 from landcue.errors import DataError, UsageError, did_you_mean, first_line
+from landcue.interval import in_utc
 from landcue.types import Area, Bounds, ByteArray, Encoding, FloatArray, Problem
 
 pq: Any = pyarrow.parquet
@@ -72,6 +73,22 @@ def _matrix(
         else:
             found[i] = row.to_numpy(zero_copy_only=False)
     return found
+
+
+def _values(column: Any, faults: list[str | None]) -> list[Any]:
+    """Return Python values; those that there are none for, as times of the year 10000, as None."""
+    try:
+        return column.to_pylist()
+    except OverflowError:
+        if len(column) > 1:
+            found: list[Any] = []
+            for i in range(len(column)):
+                own = faults[i : i + 1]
+                found += _values(column.slice(i, 1), own)
+                faults[i] = own[0]
+            return found
+        faults[0] = faults[0] or "has a time outside of the years 1 to 9999"
+        return [None]
 
 
 def _mark(faults: list[str | None], where: Any, what: str) -> None:
@@ -325,7 +342,7 @@ class TableReader:
         c, n = self._columns, len(batch)
 
         def values(name: str | None) -> list[Any]:
-            return batch[name].to_pylist() if name else [None] * n
+            return _values(batch[name], faults) if name else [None] * n
 
         ids = values(c.id) if c.id else [f"{first + i:09}" for i in range(n)]
         where = _places(values(c.geometry), faults)
@@ -343,7 +360,7 @@ class TableReader:
                     path=path or "",
                     labels=None if labels is None else tuple(filter(None, labels)),
                     bbox=bbox,
-                    datetime=in_utc(time),
+                    datetime=time and in_utc(time),
                     group=group,
                     part=None,
                     window=None,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from landcue.archive.schema import Metadata, footprint_of, in_utc, window_of
+from landcue.archive.schema import Metadata, footprint_of, window_of
 from landcue.archive.table import RecordTable
 from landcue.data.images import image_version
 from landcue.data.names import stored_name
@@ -24,6 +24,7 @@ from landcue.data.objects import (
 from landcue.data.places import normalize
 from landcue.data.scenes import SceneOptions
 from landcue.errors import DataError
+from landcue.interval import in_utc
 from landcue.types import Bounds, Problem, Record
 
 MAX_BYTES = 2**30
@@ -306,13 +307,14 @@ def _metadata(record: Record, path: str, version: tuple[int, int], old: Stored |
     known, footprint = record.bbox, record.geometry
     if known is None and old is not None:
         known, footprint = old.metadata.bbox, old.metadata.geometry
+    time = record.datetime
     whole = old.metadata if old is not None and record.window is None else None
     return Metadata(
         id=record.id,
         path=path,
         labels=record.labels,
         bbox=known,
-        datetime=in_utc(record.datetime) or (whole.datetime if whole else None),
+        datetime=in_utc(time) if time else whole and whole.datetime,
         group=record.group,
         part=record.part,
         window=record.window,

@@ -83,13 +83,6 @@ class Metadata:
     source: str = ""
 
 
-def in_utc(time: dt.datetime | None) -> dt.datetime | None:
-    """Return ``time`` in UTC; a time without a zone is taken as UTC."""
-    if time is None:
-        return None
-    return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
-
-
 def record_schema(dim: int, n_bits: int, n_labels: int, n_regions: int = 0) -> pa.Schema:
     """Return the columns of an archive; ``code`` and ``label_scores`` only if the model has them.
 

@@ -16,8 +16,16 @@ import numpy as np
 
 from landcue.data.north import Grid, has_area, north_up, north_up_grid
 from landcue.data.objects import address, is_object, object_path, store_of
-from landcue.data.raster import HEAD, display_name, kind_of, raster_options, without_warnings
-from landcue.errors import DataError
+from landcue.data.raster import (
+    HEAD,
+    display_name,
+    kind_of,
+    raster_options,
+    short_error,
+    without_warnings,
+)
+from landcue.errors import DataError, LandcueError, UsageError
+from landcue.interval import in_utc
 
 _TIME_TAGS = ("ACQUISITIONDATETIME", "ACQUISITION_DATETIME", "DATETIME", "TIFFTAG_DATETIME")
 _SENSOR_TAGS = ("SATELLITEID", "PLATFORM", "SPACECRAFT_ID", "SPACECRAFT_NAME")
@@ -92,8 +100,18 @@ def facts_of(scene: Any, path: Path | bytes) -> RasterFacts:
     """Return the facts of an opened dataset.
 
     Raises:
-        DataError: Its values are complex numbers.
+        DataError: Its values are complex numbers, or it is broken.
     """
+    try:
+        return _facts_of(scene, path)
+    except LandcueError:
+        raise
+    except Exception as error:  # GDAL's own family
+        line = short_error(error, path)
+        raise DataError(f"{display_name(path)}: truncated or corrupt ({line})") from None
+
+
+def _facts_of(scene: Any, path: Path | bytes) -> RasterFacts:
     from rasterio.enums import ColorInterp
 
     if any(kind.startswith("complex") for kind in scene.dtypes):
@@ -308,7 +326,6 @@ def _time(tags: dict[str, str]) -> datetime | None:
         for form in _TIME_FORMATS:
             with contextlib.suppress(ValueError):
                 return datetime.strptime(text, form).replace(tzinfo=UTC)
-        with contextlib.suppress(ValueError):
-            time = datetime.fromisoformat(text)
-            return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        with contextlib.suppress(ValueError, UsageError):
+            return in_utc(datetime.fromisoformat(text))
     return None

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landcue.data.places import box_of
-from landcue.errors import DataError
+from landcue.errors import DataError, UsageError
+from landcue.interval import in_utc
 from landcue.types import Bounds, Problem
 
 _SIDES = ("west", "south", "east", "north")
@@ -88,10 +89,11 @@ def parse_time(text: str, where: str) -> dt.datetime | None:
     if not text:
         return None
     try:
-        time = dt.datetime.fromisoformat(text)
+        return in_utc(dt.datetime.fromisoformat(text))
     except ValueError:
         raise DataError(f"{where}: {text!r} is not an ISO 8601 time (2024-06-01T10:00Z)") from None
-    return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
+    except UsageError as error:
+        raise DataError(f"{where}: {error}") from None
 
 
 def _bounds(row: dict[str, str], where: str, problems: list[Problem] | None) -> Bounds | None:

@@ -6,6 +6,7 @@ in Unicode form NFC, in which characters that cannot be printed are escaped as w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import unicodedata
@@ -24,7 +25,9 @@ def stored_name(path: str) -> str:
         path.encode()
         return path
     except UnicodeEncodeError:
-        return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        with contextlib.suppress(UnicodeEncodeError):
+            return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        return path.encode("utf-8", "backslashreplace").decode()  # of JSON, half of a character
 
 
 def find_stored(root: Path, stored: str) -> Path:

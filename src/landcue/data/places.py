@@ -280,11 +280,8 @@ def place_of(
         elif isinstance(geometry, str):
             found = shapely.from_wkt(geometry)
         else:
-            found = (
-                shapely.geometry.shape(dict(geometry))
-                if isinstance(geometry, Mapping)
-                else geometry
-            )
+            whole = isinstance(geometry, BaseGeometry)
+            found = geometry if whole else shapely.geometry.shape(dict(geometry))
     except (ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise DataError(f"its geometry cannot be read ({first_line(error)})") from None
     if found is None:

@@ -20,12 +20,13 @@ import functools
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from landcue.errors import UsageError, did_you_mean
+from landcue.interval import in_utc
 from landcue.search.place import read_polygon
 from landcue.types import Bounds
 
@@ -241,9 +242,8 @@ def _instant(value: Any, node: Any) -> datetime:
     if isinstance(value, dict):
         value = _part(value, "timestamp") or _part(value, "date")
     try:
-        time = datetime.fromisoformat(value)
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (TypeError, ValueError, OverflowError):
+        return in_utc(datetime.fromisoformat(value))
+    except (TypeError, ValueError, UsageError):
         raise UsageError(f"filter: {_shown(node)} holds no ISO 8601 time") from None
 
 

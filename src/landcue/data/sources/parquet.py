@@ -17,6 +17,7 @@ from landcue.data.places import place_of
 from landcue.data.sources.folder import NamedFiles, local_copy
 from landcue.data.sources.stac import stac_images
 from landcue.errors import DataError, first_line
+from landcue.interval import in_utc
 from landcue.types import Problem, Record
 
 _IDS = ("id", "unique_id")
@@ -56,17 +57,20 @@ def read_parquet(path: Path, asset: str | None = None) -> ImageSet:
             wanted = [name for name in names if stac or name in known or name in _SIDES]
             if "path" not in names and not stac:
                 raise DataError(f"{shown(path)} has no 'path' column, only {', '.join(names[:8])}")
-            rows = [row for batch in file.iter_batches(columns=wanted) for row in batch.to_pylist()]
+            rows = [row for part in file.iter_batches(columns=wanted) for row in _rows(part)]
     except (pa.ArrowException, OSError) as error:
         line = first_line(error)
         raise DataError(f"{shown(path)} is not a readable Parquet file ({line})") from None
+    numbered = [(n, row) for n, row in enumerate(rows) if row is not None]
+    what = "has a time outside of the years 1 to 9999"
+    problems = [Problem(f"{path.name} row {n}", what) for n, row in enumerate(rows) if row is None]
     if stac:
-        items = [(f"{path.name} row {n}", path.parent, _item(row)) for n, row in enumerate(rows)]
-        return stac_images(path, items, asset, [])
-    files = NamedFiles(path.parent, (row["path"] for row in rows if isinstance(row["path"], str)))
+        items = [(f"{path.name} row {n}", path.parent, _item(row)) for n, row in numbered]
+        return stac_images(path, items, asset, problems)
+    names = (row["path"] for _, row in numbered)
+    files = NamedFiles(path.parent, (name for name in names if isinstance(name, str)))
     records: list[Record] = []
-    problems: list[Problem] = []
-    for number, row in enumerate(rows):
+    for number, row in numbered:
         where = f"{path.name} row {number}"
         try:
             record = _record(row, files)
@@ -79,6 +83,16 @@ def read_parquet(path: Path, asset: str | None = None) -> ImageSet:
             problems.append(Problem(where, str(error)))
     labels = sorted({name for record in records for name in record.labels or ()})
     return make_image_set("table", path.parent, records, labels, problems)
+
+
+def _rows(batch: Any) -> list[dict[str, Any] | None]:
+    """Return rows as Python values, ``None`` for those whose time Python has no value for."""
+    try:
+        return batch.to_pylist()
+    except OverflowError:
+        if len(batch) == 1:
+            return [None]
+        return [row for i in range(len(batch)) for row in _rows(batch.slice(i, 1))]
 
 
 def _item(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +175,7 @@ def _labels(value: object) -> tuple[str, ...] | None:
 
 def _time(value: object) -> datetime | None:
     if isinstance(value, datetime):
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return in_utc(value)
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day, tzinfo=UTC)
     return parse_time("" if value is None else str(value), "its time")

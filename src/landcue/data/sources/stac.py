@@ -158,9 +158,9 @@ def _record(item: Mapping[str, Any], files: NamedFiles, asset: str | None) -> Re
     return Record(
         id=clean_id(str(properties.get("landcue:id") or id_)),
         path=path,
-        group=collection if isinstance(collection, str) else None,
+        group=clean_id(collection) if isinstance(collection, str) else None,
         datetime=parse_time(str(time), "its datetime"),
-        sensor=sensor if isinstance(sensor, str) else None,
+        sensor=clean_id(sensor) if isinstance(sensor, str) else None,
     )
 
 
