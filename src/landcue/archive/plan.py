@@ -11,7 +11,7 @@ from typing import Any
 
 from landcue.archive.schema import Metadata, footprint_of, window_of
 from landcue.archive.table import RecordTable
-from landcue.data.images import image_version
+from landcue.data.images import image_version, names_beside
 from landcue.data.names import stored_name
 from landcue.data.objects import (
     ObjectPath,
@@ -206,6 +206,7 @@ class _Files:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._beside: dict[str, frozenset[str] | None] = {}
         self._last: tuple[Path, str, os.stat_result | OSError, tuple[int, int]] | None = None
 
     def look(self, path: Path) -> tuple[str, os.stat_result | OSError, tuple[int, int]]:
@@ -213,13 +214,22 @@ class _Files:
             version = 0, 0
             try:
                 status: os.stat_result | OSError = path.stat()
-                version = image_version(path, status)
+                version = image_version(path, status, self._names(path))
             except OSError as error:
                 status = error
             except ValueError as error:  # a null character
                 status = FileNotFoundError(0, str(error))
             self._last = path, relative(path, self._root), status, version
         return self._last[1:]
+
+    def _names(self, path: Path) -> frozenset[str] | None:
+        """Return what may belong to images of a folder, which is listed once."""
+        if is_object(path):
+            return None
+        folder = os.path.dirname(path)
+        if folder not in self._beside:
+            self._beside[folder] = names_beside(path.parent)
+        return self._beside[folder]
 
 
 def _fault(record: Record, status: os.stat_result) -> str | None:

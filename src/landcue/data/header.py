@@ -239,7 +239,7 @@ def world_file(path: Path) -> tuple[Any, Any] | None:
     Raises:
         DataError: A world file that does not hold six numbers.
     """
-    for file in map(Path, _world_files(path)):
+    for file in map(Path, filter(os.path.isfile, world_names(path))):
         from rasterio.crs import CRS
         from rasterio.errors import CRSError
         from rasterio.transform import Affine
@@ -262,16 +262,17 @@ def world_file(path: Path) -> tuple[Any, Any] | None:
 
 def place_files(path: Path) -> list[Path]:
     """Return the files beside an image that may say its place: its world file and ``.prj``."""
-    found = [Path(name) for name in _world_files(path)][:1]
+    found = [Path(name) for name in world_names(path) if os.path.isfile(name)][:1]
     prj = path.with_suffix(".prj")
     return [*found, prj] if found and prj.is_file() else found
 
 
-def _world_files(path: Path) -> Iterator[str]:
+def world_names(path: Path) -> Iterator[str]:
+    """Yield the paths that a world file of an image may have."""
     stem, suffix = os.path.splitext(path)  # for every image: much faster than with_suffix
     suffix = suffix[1:]
     for name in (f"{suffix[:1]}{suffix[-1:]}w", f"{suffix}w", "wld"):
-        if name != suffix and os.path.isfile(f"{stem}.{name}"):
+        if name != suffix:
             yield f"{stem}.{name}"
 
 

@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from landcue.data.header import (
     place_files,
     shown_north_up,
     world_file,
+    world_names,
 )
 from landcue.data.north import Grid, Pixels, resampled, turned
 from landcue.data.objects import is_object
@@ -68,25 +69,50 @@ def is_image_path(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def files_beside(path: Path) -> list[Path]:
+def files_beside(path: Path, present: Collection[str] | None = None) -> list[Path]:
     """Return the other files of an image: bands, overviews, a mask, a world file and its ``.prj``.
 
     None of an object: its store returns the digests of what is read.
+
+    Args:
+        path: The image.
+        present: What :func:`names_beside` returns of its folder, so that nothing is looked for that
+            is not there.
     """
     if is_object(path):
         return []
-    return [*list(band_files(path).values())[1:], *sidecar_files(path), *place_files(path)]
+    bands = list(band_files(path).values())[1:]
+    if present is not None:
+        names = (f"{path}.ovr", f"{path}.msk", *world_names(path))
+        if not any(os.path.basename(name).casefold() in present for name in names):
+            return bands
+    return [*bands, *sidecar_files(path), *place_files(path)]
 
 
-def image_version(path: Path, status: os.stat_result) -> tuple[int, int]:
+def names_beside(folder: Path) -> frozenset[str] | None:
+    """Return the names in a folder that overviews, masks and world files may have, in lower case.
+
+    ``None`` if it cannot be listed.
+    """
+    try:
+        names = map(str.casefold, os.listdir(folder))
+    except OSError:
+        return None
+    return frozenset(name for name in names if name.endswith((".ovr", ".msk", ".wld", "w")))
+
+
+def image_version(
+    path: Path, status: os.stat_result, present: Collection[str] | None = None
+) -> tuple[int, int]:
     """Return what changes with any file of an image: the bytes of all, and the latest change in ns.
 
     Args:
         path: The image.
         status: Of the image itself.
+        present: As for :func:`files_beside`.
     """
     size, time = status.st_size, status.st_mtime_ns
-    for file in files_beside(path):
+    for file in files_beside(path, present):
         with contextlib.suppress(OSError):  # it was removed just now
             beside = file.stat()
             size, time = size + beside.st_size, max(time, beside.st_mtime_ns)
