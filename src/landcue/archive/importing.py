@@ -60,7 +60,7 @@ class ImportReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        value = asdict(self) | {"skipped": [asdict(problem) for problem in self.skipped]}
+        value = asdict(self)
         if not self.added:
             value["least_norm"] = value["largest_norm"] = None
         return value | {"normalized": self.normalized}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from landcue.cli.archive_milvus import damaged_collection, diff, push
+from landcue.cli.archive_milvus import about_collection, damaged_collection, diff, push
 from landcue.cli.console import (
     Batch,
     Dim,
@@ -45,9 +45,7 @@ def info(archive: _Anywhere, json_: Json = False) -> None:
     from landcue.archive.changes import describe
     from landcue.search.opened import is_collection
 
-    if is_collection(archive):
-        from landcue.milvus import describe_collection as describe
-    facts = describe(archive)
+    facts = about_collection(archive) if is_collection(archive) else describe(archive)
     if json_:
         print_json(facts)
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -107,9 +107,14 @@ def _print_diff(report: DiffReport) -> None:
     )
 
 
-def damaged_collection(collection: Path) -> str:
-    """Return the line that says that a collection is damaged, and what to do."""
+def about_collection(collection: Path) -> dict[str, Any]:
+    """Return the facts about a collection to print."""
     from landcue.milvus import describe_collection
 
-    facts = describe_collection(collection)
+    return describe_collection(collection)
+
+
+def damaged_collection(collection: Path) -> str:
+    """Return the line that says that a collection is damaged, and what to do."""
+    facts = about_collection(collection)
     return f"{facts['archive']} is damaged: push its archive again ({facts['pushed from']})"
