@@ -18,6 +18,7 @@ import services
 from landcue.client import Client
 from landcue.errors import UsageError
 from landcue.server.archives import Catalog
+from landcue.server.collections import Collections, KeptImage
 from landcue.types import Bounds, Encoding
 
 BASE = "http://127.0.0.1"
@@ -134,6 +135,29 @@ def test_similarity_as_a_raster(dated, folder, tmp_path):
         assert two.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
     posted = dated.post("/v1/raster/export", json={"id": id_})
     assert len(posted.content) == len(answer.content)
+
+
+def test_a_raster_of_images_that_a_collection_keeps(folder, tmp_path):
+    file, archive = tmp_path / "picks.sqlite", landcue.open(folder)
+    image = made_archive.random_encoding(1, 1, SIZES)
+    image = replace(image, model=archive.space.fingerprint)
+    kept = KeptImage("image", image.model, image, b"")
+    app = services.application(Catalog.open([folder]), collections_file=file)
+    with TestClient(app, base_url=BASE) as client:
+        made = Collections(file).create("area", "kept", None, [], None, [kept])
+        answer = client.post("/v1/raster/export", json={"images_of": made["id"]})
+    assert answer.status_code == 200, answer.text
+    archive.map(image, tmp_path / "m.tif")
+    with rasterio.open(tmp_path / "m.tif") as one, rasterio.open(io.BytesIO(answer.content)) as two:
+        np.testing.assert_array_equal(one.read(1), two.read(1))
+
+
+def test_files_of_changes_and_rasters_are_limited(folder, is_problem):
+    app = services.application(Catalog.open([folder]), {"files": 0})
+    with TestClient(app, base_url=BASE) as client:
+        for path, given in (("change", DATES), ("raster", {"id": landcue.open(folder).ids()[0]})):
+            query = {"request": json.dumps(given)}
+            is_problem(client.get(f"/v1/{path}/export", params=query), 429)
 
 
 @pytest.mark.parametrize(

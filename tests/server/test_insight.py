@@ -144,6 +144,7 @@ def test_what_cannot_be_compared_is_said(client, start, photos, made, views, is_
     is_problem(client.get("/v1/records/road01.png/regions?query=none.png"), 404)
     is_problem(client.get("/v1/records/road01.png/regions"), 422)
     is_problem(client.post("/v1/records/road01.png/regions", json={}), 400)
+    is_problem(client.get("/v1/records/road01.png/regions?query=road01.png&archive="), 404)
     with start(folders=[photos, made]) as other:
         url = "/v1/records/port/01.png/regions?query=port/03.png"
         assert "model as it was trained" in is_problem(other.get(url), 409)

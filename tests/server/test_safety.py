@@ -116,6 +116,7 @@ def test_cors_is_off_but_for_named_origins(client, start):
     with start(origins=("https://a.example",)) as other:
         answer = other.post("/v1/search", json={"k": 1}, headers={"Origin": "https://a.example"})
         assert answer.headers["access-control-allow-origin"] == "https://a.example"
+        assert "X-Image-Size" in answer.headers["access-control-expose-headers"]
         answer = other.options("/v1/search", headers={**ask, "Origin": "https://b.example"})
         assert "access-control-allow-origin" not in answer.headers
 
@@ -332,6 +333,7 @@ def test_values_outside_the_schema_are_refused(client, is_problem, bad):
         {"path": "/etc"},
         {"path": "C:/"},
         {"path": "\\\\host\\share"},
+        {"cql2": '{"op": "=", "args": [{"property": "id"}, "\\ud800"]}'},
     ],
 )
 def test_impossible_filters_are_refused(client, is_problem, filters):
@@ -622,6 +624,22 @@ def test_a_trusted_proxy_names_its_clients(start, proxies, last):
 def test_proxies_are_addresses():
     with pytest.raises(UsageError, match=r"10\.0\.0\.0/8"):
         Settings(proxies=("proxy.example",))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("LIMITS__SEARCHES", "many", "limits.searches: input should be a valid integer"),
+        ("LIMITS__SEARCHES", "0", "limits.searches: input should be greater than or equal to 1"),
+        ("LIMITS__PER_SECOND", "0", "limits.per_second: input should be greater than 0"),
+        ("QUIET", "maybe", "quiet: input should be a valid boolean"),
+        ("HOSTS", "a.example", 'field "hosts".*: write JSON'),
+    ],
+)
+def test_settings_of_the_environment_are_checked(monkeypatch, name, value, says):
+    monkeypatch.setenv(f"LANDCUE_SERVE_{name}", value)
+    with pytest.raises(UsageError, match=says):
+        Settings()
 
 
 def test_a_forged_cursor_builds_no_index(plain, client, is_problem):

@@ -234,6 +234,12 @@ def test_bad_bodies_are_problems(client, is_problem):
     deep = b'{"filter": ' + b'{"op": "not", "args": [' * 900 + b"1" + b"]}" * 900 + b"}"
     for body in (b"{", b"[]", b"[" * 100_000, b'{"limit": "x"}', b'{"filter": {}}', deep):
         assert client.post("/stac/search", content=body).status_code in (400, 422)
+    half = b'{"op": "=", "args": [{"property": "id"}, "\\ud800"]}'
+    for value in (b"NaN", b"-Infinity", b"1e999", b'"\\ud800"', b"[" * 990 + b"]" * 990):
+        body = b'{"limit": 1, "fields": ' + value + b"}"
+        assert "not valid JSON" in is_problem(client.post("/stac/search", content=body), 400)
+    is_problem(client.post("/stac/search", content=b'{"filter": ' + half + b"}"), 400)
+    assert "is not CQL2" in is_problem(client.get("/stac/search", params={"filter": half}), 400)
     is_problem(client.get("/stac/collections/none"), 404)
     is_problem(client.get("/stac/collections/photos/items/none"), 404)
 

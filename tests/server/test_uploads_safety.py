@@ -296,6 +296,20 @@ def test_json_is_limited_whatever_uploads_may_have(start, is_problem, path):
         is_problem(client.post(path, json={"id": "port/01.png", "path": "x" * 2_000}), 413)
 
 
+def test_wherever_images_may_be_sent_they_may_be_large(client, send, png):
+    operations = [
+        (path, way["post"]) for path, way in client.app.openapi()["paths"].items() if "post" in way
+    ]
+    forms = [
+        path for path, one in operations
+        if "multipart/form-data" in one.get("requestBody", {}).get("content", {})
+    ]  # fmt: skip
+    assert "/v1/raster/export" in forms
+    for path in forms:
+        answer = send(client, ("image", b"x" * 500_000), url=path.format(id="port/01.png"))
+        assert answer.status_code in (400, 409, 422), (path, answer.text)
+
+
 def test_bodies_under_way_are_limited_together(start, send, png, is_problem):
     with start({"bodies_bytes": 2_000}) as client:
         assert send(client, ("image", png())).status_code == 200

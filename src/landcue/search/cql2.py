@@ -24,6 +24,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
+import orjson
 
 from landcue.errors import UsageError, did_you_mean
 from landcue.interval import in_utc
@@ -71,12 +72,11 @@ def parse(text: str) -> Any:
         )
     try:
         if as_json:
-            value = json.loads(text)
+            value = orjson.loads(text)
         else:
             import cql2
 
             value = cql2.parse_text(text).to_json()
-        json.dumps(value, ensure_ascii=False).encode()  # raises for half of a surrogate pair
     except Exception as error:  # cql2 has error types of its own
         what = " ".join(str(error).split())[:200]
         raise UsageError(f"filter {text[:60]!r} is not CQL2: {what}") from None

@@ -104,6 +104,7 @@ def create_app(
             allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
             expose_headers=[
                 "X-Archive-Version",
+                "X-Image-Size",
                 "X-Model-Fingerprint",
                 "X-Request-ID",
                 "X-Row-Count",

@@ -48,7 +48,7 @@ PROBES = ("/healthz", "/readyz")
 
 UPLOADS = (
     *("/v1/search", "/v1/export", "/v1/map", "/v1/scores"),
-    *("/v1/collections", "/v1/picture"),
+    *("/v1/collections", "/v1/picture", "/v1/raster/export"),
 )
 IMPORTS = ("/v1/collections/import", "/v1/watches/import")
 UPLOADS_TOO = "/regions"

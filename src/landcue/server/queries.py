@@ -221,6 +221,21 @@ def to_filter(filters: Filters) -> Filter:
     )
 
 
+def check_encodes(served: Served, body: Body) -> None:
+    """Refuse new images and texts where there is no model.
+
+    Raises:
+        ProblemError: 409.
+    """
+    new = body.any or body.search.text or body.search.negative_text
+    if new and not served.archive.encodes:
+        raise ProblemError(
+            409,
+            f"archive {served.name!r} holds no model for new images or texts: search with a "
+            "record's id",
+        )
+
+
 def run_search(served: Served, body: Body, decoders: Decoders, *, every: bool = False) -> Result:
     """Answer a request. This computes: call it in a thread.
 
@@ -252,12 +267,7 @@ def run_search(served: Served, body: Body, decoders: Decoders, *, every: bool = 
             f"archive {served.name!r} has no measured weight of labels: its operator can measure "
             "one with 'landcue search ARCHIVE --mode fused'",
         )
-    if (body.any or search.text or search.negative_text) and not served.archive.encodes:
-        raise ProblemError(
-            409,
-            f"archive {served.name!r} holds no model for new images or texts: search with a "
-            "record's id",
-        )
+    check_encodes(served, body)
     if mode == "two-stage" and served.preparing and not every:
         raise ProblemError(
             503,

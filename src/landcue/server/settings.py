@@ -13,13 +13,20 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from landcue.data.scenes import MAX_PIXELS
-from landcue.errors import UsageError
+from landcue.errors import UsageError, refusal
 from landcue.server.page import check_basemap
 
 Scope = Literal["read", "feedback"]
@@ -32,6 +39,9 @@ _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
 
 COLLECTIONS_BYTES = 100 << 20
 """Default of the largest size of a file of collections."""
+
+_Workers = Annotated[int, Field(ge=1)]
+_Waiting = Annotated[int, Field(ge=0)]
 
 
 class Limits(BaseModel):
@@ -76,18 +86,18 @@ class Limits(BaseModel):
     pixels: int = MAX_PIXELS
     decode_seconds: float = 15.0
     decode_bytes: int = 2 << 30
-    decoders: int = 2
-    encoders: int = 2
-    encoders_waiting: int = 16
-    searches: int = 4
-    searches_waiting: int = 256
-    surveys: int = 1
-    surveys_waiting: int = 32
+    decoders: _Workers = 2
+    encoders: _Workers = 2
+    encoders_waiting: _Waiting = 16
+    searches: _Workers = 4
+    searches_waiting: _Waiting = 256
+    surveys: _Workers = 1
+    surveys_waiting: _Waiting = 32
     files: int = 8
-    insights_waiting: int = 32
+    insights_waiting: _Waiting = 32
     requests: int = 512
-    per_second: float | None = None
-    rate_seconds: int = Field(default=10, ge=1)
+    per_second: float | None = Field(default=None, gt=0)
+    rate_seconds: _Workers = 10
     collections_bytes: int = COLLECTIONS_BYTES
 
 
@@ -154,6 +164,16 @@ class Settings(BaseSettings):
     follow_seconds: float = 2.0
     quiet: bool = False
     limits: Limits = Limits()
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            at = ".".join(map(str, first["loc"]))
+            raise UsageError(f"setting {at}: {refusal(first['msg'])}") from None
+        except SettingsError as error:  # of an environment variable
+            raise UsageError(f"{error}: write JSON, such as {_PREFIX}HOSTS='[\"a\"]'") from None
 
     @field_validator("origins")
     @classmethod

@@ -18,6 +18,7 @@ import numpy as np
 import shapely
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 from shapely.geometry.base import BaseGeometry
 from starlette.responses import JSONResponse, Response
 
@@ -195,8 +196,9 @@ async def search_posted(request: Request, service: _Shared) -> Response:
 
 def _read_object(body: bytes) -> dict[str, Any]:
     try:
-        given = json.loads(body)
-    except (ValueError, RecursionError):
+        given = from_json(body, allow_inf_nan=False)
+        json.dumps(given, allow_nan=False)  # the next page's body holds it, and 1e999 is infinite
+    except ValueError:
         raise ProblemError(400, "the body is not valid JSON") from None
     if not isinstance(given, dict):
         raise ProblemError(400, "the body is not a JSON object")
@@ -211,8 +213,8 @@ def _parameters(request: Request) -> dict[str, Any]:
             given[name] = [part for part in str(given[name]).split(",") if part]
     if "intersects" in given:
         try:
-            given["intersects"] = json.loads(given["intersects"])
-        except (ValueError, RecursionError):
+            given["intersects"] = from_json(given["intersects"], allow_inf_nan=False)
+        except ValueError:
             raise ProblemError(400, "intersects: this is not valid JSON") from None
     return given
 

@@ -73,9 +73,7 @@ async def get_embedding_map(service: Shared, served: Shown) -> Response:
     return await _view(service, served, lambda views: views.map)
 
 
-async def _compare(request: Request, service: Service, id_: str, body: Body) -> Response:
-    served = choose(request, body.search.archive)
-
+async def _compare(service: Service, served: Served, id_: str, body: Body) -> Response:
     def work() -> dict[str, Any]:
         return similar_regions(served, id_, service.with_kept(body, served), service.decoders)
 
@@ -89,16 +87,12 @@ async def compare_regions(
     query: Annotated[
         str, Query(min_length=1, max_length=1_024, description="Id of the query record.")
     ],
-    request: Request,
     service: Shared,
-    archive: Annotated[
-        str | None,
-        Query(max_length=200, description="Name of the archive; the first one by default."),
-    ] = None,
+    served: Shown,
 ) -> Response:
     """Return the similar regions of two records."""
-    wanted = SearchRequest.model_validate({"archive": archive, "id": query})
-    return await _compare(request, service, id, Body(wanted, {}))
+    wanted = SearchRequest.model_validate({"id": query})
+    return await _compare(service, served, id, Body(wanted, {}))
 
 
 @router.post(
@@ -109,7 +103,7 @@ async def compare_regions(
 async def compare_regions_with_query(id: str, request: Request, service: Shared) -> Response:
     """Return the similar regions of a record and the query of a search, which is the body."""
     body = await read_body(request, service.settings.limits)
-    return await _compare(request, service, id, body)
+    return await _compare(service, choose(request, body.search.archive), id, body)
 
 
 @router.get("/v1/records/{id:path}/thumbnail", responses=JPEG, response_class=Response)

@@ -236,17 +236,22 @@ def download_as(name: str) -> dict[str, str]:
 
 
 def send_file(
-    file: IO[bytes], name: str, media_type: str, headers: Mapping[str, str] | None = None
+    service: Service,
+    file: IO[bytes],
+    name: str,
+    media_type: str,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return a file as a download; it is closed when it was sent."""
+    """Return a file as a download, which :meth:`Service.check_files` counts until it was sent."""
+    service.files.add(file)
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     said = {**download_as(name), "Content-Length": str(size)}
     closing = BackgroundTask(file.close)
-    return StreamingResponse(chunks(file), 200, {**(headers or {}), **said}, media_type, closing)
+    return StreamingResponse(_chunks(file), 200, {**(headers or {}), **said}, media_type, closing)
 
 
-def chunks(file: IO[bytes]) -> Iterator[bytes]:
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
     """Yield the content of a file, which is closed at its end."""
     with file:
         while data := file.read(1 << 18):

@@ -17,7 +17,15 @@ from landcue.search.local import LocalBackend
 from landcue.server.archives import Served
 from landcue.server.errors import ProblemError
 from landcue.server.export import MEDIA_TYPES, SUFFIXES
-from landcue.server.queries import Body, parse_json, read_body, read_json, read_query, to_filter
+from landcue.server.queries import (
+    Body,
+    check_encodes,
+    parse_json,
+    read_body,
+    read_json,
+    read_query,
+    to_filter,
+)
 from landcue.server.routes.base import (
     PROBLEMS,
     REF,
@@ -88,14 +96,15 @@ async def export_change(
     """Download all unusual pairs as a file; `X-Row-Count` is their number."""
     given = parse_json(ChangeRequest, request)
     served, other = choose(http, given.archive), _other(service, given)
+    service.check_files()
 
     def work() -> tuple[IO[bytes], int]:
         found = _changes(served, other, given, None)
         return _written(found.write, SUFFIXES[format]), len(found)
 
     file, rows = await service.surveys.run(work)
-    headers = {"X-Row-Count": str(rows)}
-    return send_file(file, f"landcue-change.{SUFFIXES[format]}", MEDIA_TYPES[format], headers)
+    name, headers = f"landcue-change.{SUFFIXES[format]}", {"X-Row-Count": str(rows)}
+    return send_file(service, file, name, MEDIA_TYPES[format], headers)
 
 
 # A record's id may hold slashes, so this is matched before the id alone.
@@ -132,22 +141,21 @@ async def export_raster(
 )
 async def export_raster_search(request: Request, service: Shared, grid: _Grid = None) -> Response:
     """Download the similarity of all chips of a grid to the query in the body as a GeoTIFF."""
+    service.surveys.check()
     return await _raster(request, service, await read_body(request, service.settings.limits), grid)
 
 
 async def _raster(request: Request, service: Service, body: Body, grid: str | None) -> Response:
     served = choose(request, body.search.archive)
-    if (body.any or body.search.text) and not served.archive.encodes:
-        raise ProblemError(
-            409, f"archive {served.name!r} holds no model for new images or texts: use a record"
-        )
+    check_encodes(served, body)
+    service.check_files()
 
     def work() -> IO[bytes]:
-        query = read_query(served, body, service.decoders)
+        query = read_query(served, service.with_kept(body, served), service.decoders)
         where = to_filter(body.search.filters)
         return _written(lambda path: served.archive.map(query, path, where=where, grid=grid), "tif")
 
-    return send_file(await service.surveys.run(work), "landcue-similarity.tif", _TIFF)
+    return send_file(service, await service.surveys.run(work), "landcue-similarity.tif", _TIFF)
 
 
 def _other(service: Service, given: ChangeRequest) -> Served:

@@ -9,8 +9,7 @@ from dataclasses import replace
 from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from starlette.background import BackgroundTask
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from landcue.data.pictures import Scale
 from landcue.search.survey import MOST_ZOOM
@@ -23,9 +22,9 @@ from landcue.server.routes.base import (
     Service,
     Shared,
     choose,
-    chunks,
     json_of,
     search_body,
+    send_file,
 )
 from landcue.server.schemas.searches import (
     MAX_DEPTH,
@@ -249,7 +248,7 @@ async def _search(
     if kind != "json":
         service.check_files()
 
-    def work() -> tuple[bytes | IO[bytes], dict[str, str]]:
+    def work() -> tuple[bytes | IO[bytes], str, dict[str, str]]:
         wanted = service.with_kept(body, served)
         found = run_search(served, wanted, service.decoders, every=every)
         headers = {"X-Row-Count": str(len(found))} if kind != "json" or every else {}
@@ -258,9 +257,7 @@ async def _search(
         if kind == "json":
             if len(found) > MAX_DEPTH:
                 raise ProblemError(413, f"{len(found):,} rows are too many for JSON: use geojson")
-            return export.to_json(served, found, predicted=body.search.predicted), headers
-        name = export.file_name(found, kind)
-        headers["Content-Disposition"] = f'attachment; filename="{name}"'
+            return export.to_json(served, found, predicted=body.search.predicted), "", headers
         marks = None if collection is None else service.collections.marks(collection, served.name)
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY))
@@ -269,14 +266,10 @@ async def _search(
             except OSError as error:
                 _log.error("a file of results", extra={"facts": {"error": str(error)}})
                 raise ProblemError(503, "there is no room for the file: ask for less") from None
-            headers["Content-Length"] = str(file.tell())
-            file.seek(0)
             stack.pop_all()
-        return file, headers
+        return file, export.file_name(found, kind), headers
 
-    data, headers = await pool.run(work)
+    data, name, headers = await pool.run(work)
     if isinstance(data, bytes):
         return Response(data, 200, headers, export.MEDIA_TYPES[kind])
-    service.files.add(data)
-    closing = BackgroundTask(data.close)
-    return StreamingResponse(chunks(data), 200, headers, export.MEDIA_TYPES[kind], closing)
+    return send_file(service, data, name, export.MEDIA_TYPES[kind], headers)
