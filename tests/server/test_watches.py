@@ -193,6 +193,11 @@ def test_a_feed_needs_no_token_but_its_own_key(root, is_problem):
         for wrong in ("", key[:-1], key + "a", key.swapcase()):
             is_problem(client.get("/v1/watches/feed", params={"key": wrong}), 404)
         is_problem(client.get("/v1/watches/feed"), 422)
+        for archive in (None, "nowhere"):  # who has no token learns no name and no version
+            asked = {"key": "wrong"} | ({"archive": archive} if archive else {})
+            answer = client.get("/v1/watches/feed", params=asked)
+            assert "no saved search has this feed" in is_problem(answer, 404).lower()
+            assert "X-Archive-Version" not in answer.headers
         fresh = client.post("/v1/watches/any/feed", headers=may).json()["path"]
         is_problem(client.get(f"/{path}"), 404)
         assert len(entries(fresh)) == 3

@@ -168,13 +168,13 @@ async def service_of(request: Request) -> Service:
     return request.app.state.service
 
 
-async def archive_of(
-    request: Request,
-    archive: Annotated[
-        str | None,
-        Query(max_length=200, description="Name of the archive; the first one by default."),
-    ] = None,
-) -> Served:
+ArchiveName = Annotated[
+    str | None,
+    Query(max_length=200, description="Name of the archive; the first one by default."),
+]
+
+
+async def archive_of(request: Request, archive: ArchiveName = None) -> Served:
     """Return the archive of a request; its version is named by the answer's headers."""
     return choose(request, archive)
 

@@ -28,6 +28,7 @@ from landcue.server.queries import (
 )
 from landcue.server.routes.base import (
     PROBLEMS,
+    ArchiveName,
     Service,
     Shared,
     Shown,
@@ -152,16 +153,21 @@ async def import_saved_searches(request: Request, service: Shared, served: Shown
 
 @router.get("/v1/watches/feed", responses=_FEED, response_class=Response)
 async def get_watch_feed(
+    request: Request,
     service: Shared,
-    served: Shown,
     key: Annotated[str, Query(max_length=100, description="As `create_watch_feed` returned it.")],
+    archive: ArchiveName = None,
 ) -> Response:
     """Return the latest hits of a saved search as an Atom feed; no token is needed."""
 
     def work() -> Response:
-        found = served.archive.watches.feed(key, _MOST_ENTRIES)
-        if found is None:
+        # Without the key, a client that has no token learns nothing of the archives.
+        known = archive is None or archive in service.catalog.names
+        served = service.catalog.get(archive) if known else None
+        found = None if served is None else served.archive.watches.feed(key, _MOST_ENTRIES)
+        if served is None or found is None:
             raise ProblemError(404, "no saved search has this feed: create its address again")
+        request.state.version = served.archive.version
         name, hits = found
         feed = write_feed(hits, f"LandCue: {served.name}: {name}")
         return Response(feed, media_type="application/atom+xml")
