@@ -45,10 +45,7 @@ from landcue.server.schemas.collections import (
 )
 from landcue.server.schemas.searches import SearchRequest
 from landcue.server.schemas.watches import WatchesFile, WatchRequest
-from landcue.server.settings import Settings
-
-STARTUP_FAILURE = 3
-"""Exit status of a worker that uvicorn does not start again."""
+from landcue.server.settings import STARTUP_FAILURE, Settings
 
 _EXAMPLES = Path(__file__).with_name("examples.json")
 

@@ -21,7 +21,7 @@ from uvicorn.supervisors import Multiprocess
 from landcue.errors import LandcueError, UsageError
 from landcue.files import core_count
 from landcue.server.page import NOT_BUILT, Page
-from landcue.server.settings import Settings, check_host
+from landcue.server.settings import STARTUP_FAILURE, Settings, check_host
 
 SHUTDOWN_SECONDS = 20
 BACKLOG = 2048
@@ -34,7 +34,6 @@ READ_SECONDS = 60.0
 CONNECTIONS = 2_000
 """Of a worker; fewer where it may open fewer files."""
 
-_STARTUP_FAILURE = 3
 _OTHER_FILES = 200
 
 
@@ -90,7 +89,7 @@ def serve(
             settings.export()
             supervisor = Multiprocess(config, sockets=[sock])
             supervisor.run()
-            if any(process.exitcode == _STARTUP_FAILURE for process in supervisor.processes):
+            if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
                 raise LandcueError("a worker could not start: see its message above")
         else:
             # Uvicorn raises the signal that stopped it again at exit; this is not a failure.

@@ -32,6 +32,8 @@ from landcue.server.page import check_basemap
 Scope = Literal["read", "feedback"]
 
 SHORTEST_TOKEN = 20
+STARTUP_FAILURE = 3
+"""Exit status of a worker that uvicorn does not start again."""
 
 _PREFIX = "LANDCUE_SERVE_"
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")

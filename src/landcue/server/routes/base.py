@@ -199,15 +199,29 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 IMAGE_HEADERS = {"Cache-Control": "private, max-age=300"}
 
-JPEG: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
-    **PROBLEMS,
-}
+
+def json_of(
+    model: Any, status: int = 200, files: Mapping[str, Any] | None = None
+) -> dict[int | str, dict[str, Any]]:
+    """Describe an answer of one model, or in another format a file; or a problem."""
+    content = {} if files is None else {"content": dict(files)}
+    return {status: {"model": model, **content}, **PROBLEMS}
 
 
-def json_of(model: Any, status: int = 200) -> dict[int | str, dict[str, Any]]:
-    """Describe an answer of one model, or a problem."""
-    return {status: {"model": model}, **PROBLEMS}
+def file_of(*kinds: str, **schema: str) -> dict[int | str, dict[str, Any]]:
+    """Describe an answer that is a file of one of some media types, or a problem."""
+    one = {"schema": {"type": "string", **schema}}
+    return {200: {"content": dict.fromkeys(kinds, one)}, **PROBLEMS}
+
+
+JPEG = file_of("image/jpeg", format="binary")
+
+
+def json_query(model: type[BaseModel], about: str) -> dict[str, Any]:
+    """Describe the parameter ``request``, which holds JSON."""
+    content = {"application/json": {"schema": {"$ref": REF.format(model=model.__name__)}}}
+    one = {"name": "request", "in": "query", "required": True, "description": about}
+    return {"parameters": [{**one, "content": content}]}
 
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:

@@ -27,14 +27,14 @@ from landcue.server.queries import (
     to_filter,
 )
 from landcue.server.routes.base import (
-    PROBLEMS,
-    REF,
     Service,
     Shared,
     Shown,
     choose,
+    file_of,
     json_body,
     json_of,
+    json_query,
     search_body,
     send_file,
 )
@@ -44,20 +44,9 @@ from landcue.server.schemas.searches import SearchRequest
 router = APIRouter(generate_unique_id_function=lambda route: route.name)
 
 _TIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_RASTER: dict[int | str, dict[str, Any]] = {200: {"content": {"image/tiff": _BINARY}}, **PROBLEMS}
-_TABLES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {MEDIA_TYPES[kind].partition(";")[0]: _BINARY
-                      for kind in ("geojson", "csv", "geoparquet")}},
-    **PROBLEMS,
-}  # fmt: skip
-
-
-def _json_query(model: str, what: str) -> dict[str, Any]:
-    schema = {"application/json": {"schema": {"$ref": REF.format(model=model)}}}
-    one = {"name": "request", "in": "query", "required": True, "description": what}
-    return {"parameters": [{**one, "content": schema}]}
-
+_RASTER = file_of("image/tiff", format="binary")
+_KINDS = (MEDIA_TYPES[kind].partition(";")[0] for kind in ("geojson", "csv", "geoparquet"))
+_TABLES = file_of(*_KINDS, format="binary")
 
 _Hidden = Annotated[str, Query(max_length=8_192, include_in_schema=False)]
 _Grid = Annotated[
@@ -82,7 +71,7 @@ async def find_change(request: Request, service: Shared) -> Response:
 @router.get(
     "/v1/change/export",
     responses=_TABLES,
-    openapi_extra=_json_query("ChangeRequest", "A comparison, as JSON."),
+    openapi_extra=json_query(ChangeRequest, "A comparison, as JSON."),
     response_class=Response,
 )
 async def export_change(
@@ -123,7 +112,7 @@ async def get_timeline(id: str, service: Shared, served: Shown) -> Response:
 @router.get(
     "/v1/raster/export",
     responses=_RASTER,
-    openapi_extra=_json_query("SearchRequest", "A search, as JSON."),
+    openapi_extra=json_query(SearchRequest, "A search, as JSON."),
     response_class=Response,
 )
 async def export_raster(

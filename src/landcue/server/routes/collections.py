@@ -24,12 +24,12 @@ from landcue.server.queries import (
 from landcue.server.routes.base import (
     IMAGE_HEADERS,
     JPEG,
-    PROBLEMS,
     Service,
     Shared,
     Shown,
     choose,
     download_as,
+    file_of,
     json_body,
     json_of,
     search_body,
@@ -182,7 +182,7 @@ async def delete_collection(id: str, service: Shared) -> Response:
 
 @router.get(
     "/v1/collections/{id}/labels",
-    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}, **PROBLEMS},
+    responses=file_of("text/csv"),
     response_class=Response,
 )
 async def export_collection_labels(id: str, service: Shared) -> Response:

@@ -17,12 +17,12 @@ from landcue.server import export
 from landcue.server.errors import ProblemError
 from landcue.server.queries import Body, parse_json, read_body, run_search, scenes_of
 from landcue.server.routes.base import (
-    PROBLEMS,
-    REF,
     Service,
     Shared,
     choose,
+    file_of,
     json_of,
+    json_query,
     search_body,
     send_file,
 )
@@ -53,36 +53,12 @@ _FILES: dict[str, Any] = {
 }
 
 
-_PNG: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
-    **PROBLEMS,
-}
-
-
-def _search_answers() -> dict[int | str, dict[str, Any]]:
-    answers = json_of(SearchAnswer)
-    answers[200]["content"] = _FILES
-    return answers
-
-
-_SEARCH_QUERY: dict[str, Any] = {
-    "parameters": [
-        {
-            "name": "request",
-            "in": "query",
-            "required": True,
-            "description": "A search, as JSON.",
-            "content": {
-                "application/json": {"schema": {"$ref": REF.format(model=SearchRequest.__name__)}}
-            },
-        }
-    ]
-}
+_SEARCH_ANSWERS = json_of(SearchAnswer, files=_FILES)
 
 ResultFormat = Annotated[export.Format, Query(description="Format of the answer.")]
 
 
-@router.post("/v1/search", responses=_search_answers(), openapi_extra=search_body())
+@router.post("/v1/search", responses=_SEARCH_ANSWERS, openapi_extra=search_body())
 async def search(request: Request, service: Shared, format: ResultFormat = "json") -> Response:
     """Search by record, by images, by several positive and negative examples, or by filters alone.
 
@@ -98,7 +74,11 @@ _Marks = Annotated[
 ]
 
 
-@router.get("/v1/export", responses=_search_answers(), openapi_extra=_SEARCH_QUERY)
+@router.get(
+    "/v1/export",
+    responses=_SEARCH_ANSWERS,
+    openapi_extra=json_query(SearchRequest, "A search, as JSON."),
+)
 async def export_result(
     http: Request,
     service: Shared,
@@ -112,7 +92,7 @@ async def export_result(
     return await _search(http, service, body, format, every=all, collection=collection)
 
 
-@router.post("/v1/export", responses=_search_answers(), openapi_extra=search_body())
+@router.post("/v1/export", responses=_SEARCH_ANSWERS, openapi_extra=search_body())
 async def export_search(
     request: Request,
     service: Shared,
@@ -185,7 +165,7 @@ async def get_map(
 
 @router.post(
     "/v1/picture",
-    responses=_PNG,
+    responses=file_of("image/png", format="binary"),
     response_class=Response,
     openapi_extra=search_body(),
 )

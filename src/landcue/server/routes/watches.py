@@ -27,13 +27,13 @@ from landcue.server.queries import (
     with_space,
 )
 from landcue.server.routes.base import (
-    PROBLEMS,
     ArchiveName,
     Service,
     Shared,
     Shown,
     choose,
     download_as,
+    file_of,
     json_body,
     json_of,
 )
@@ -53,14 +53,8 @@ router = APIRouter(generate_unique_id_function=lambda route: route.name)
 _MOST_ENTRIES = 1_000
 """Of a feed."""
 _RETRY_SECONDS = 5.0
-_FILES: dict[str, Any] = {
-    kind: {"schema": {"type": "string"}}
-    for kind in ("application/x-ndjson", "application/atom+xml")
-}
-_FEED: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/atom+xml": {"schema": {"type": "string"}}}},
-    **PROBLEMS,
-}
+_ATOM = "application/atom+xml"
+_FILES = file_of("application/x-ndjson", _ATOM)[200]["content"]
 _log = logging.getLogger("landcue.server")
 
 
@@ -151,7 +145,7 @@ async def import_saved_searches(request: Request, service: Shared, served: Shown
     return JSONResponse(await service.encoders.run(work), 201)
 
 
-@router.get("/v1/watches/feed", responses=_FEED, response_class=Response)
+@router.get("/v1/watches/feed", responses=file_of(_ATOM), response_class=Response)
 async def get_watch_feed(
     request: Request,
     service: Shared,
@@ -170,7 +164,7 @@ async def get_watch_feed(
         request.state.version = served.archive.version
         name, hits = found
         feed = write_feed(hits, f"LandCue: {served.name}: {name}")
-        return Response(feed, media_type="application/atom+xml")
+        return Response(feed, media_type=_ATOM)
 
     return await service.searches.run(work)
 
@@ -207,12 +201,7 @@ async def remove_watch(name: str, service: Shared, served: Shown) -> Response:
     return JSONResponse(await service.searches.run(work))
 
 
-def _hit_answers() -> dict[int | str, dict[str, Any]]:
-    answers = {200: {"model": WatchHitsAnswer, "content": dict(_FILES)}, **PROBLEMS}
-    return answers
-
-
-@router.get("/v1/watches/hits", responses=_hit_answers())
+@router.get("/v1/watches/hits", responses=json_of(WatchHitsAnswer, files=_FILES))
 async def get_watch_hits(
     service: Shared,
     served: Shown,
@@ -230,7 +219,7 @@ async def get_watch_hits(
         hits = served.archive.watches.hits(after, most, latest=format == "atom")
         if format == "atom":
             feed = write_feed(hits, f"LandCue: {served.name}")
-            return Response(feed, media_type="application/atom+xml")
+            return Response(feed, media_type=_ATOM)
         if format == "jsonl":
             return Response(write_json_lines(hits), media_type="application/x-ndjson")
         return JSONResponse({"archive": served.name, "hits": [asdict(one) for one in hits]})
