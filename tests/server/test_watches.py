@@ -18,7 +18,8 @@ import pixel_encoder as tools
 import services
 from landcue.archive.ingest import ingest
 from landcue.archive.plan import SourceImages
-from landcue.client import Client
+from landcue.client import Client, ServiceError
+from landcue.errors import UsageError
 from landcue.search import open_archive
 from landcue.server.archives import Catalog, Served
 from landcue.server.settings import Tokens
@@ -227,6 +228,15 @@ def test_the_client_keeps_saved_searches_of_a_collection(root):
         address = client.watch_feed("a/b ?")
         assert httpx.get(address).content.startswith(b"<?xml")
         assert [each.name for each in client.remove_watch("a/b ?")] == ["loose"]
+        for images in ({"image": b"x"}, {"positives": [b"x"]}):  # what is left must not be saved
+            with pytest.raises(UsageError, match=r"takes no images: .* images_of"):
+                client.save_watch("alike", labels="a", **images)
+        assert [each.name for each in client.watches()] == ["loose"]
+        first = client.change_collection(made.id, [{"id": "000.png", "mark": "good"}])
+        client.change_collection(made.id, [{"id": "001.png", "mark": "bad"}])
+        with pytest.raises(ServiceError, match="was changed since it was read"):
+            client.undo_collection(made.id, revision=first.revision)
+        assert client.undo_collection(made.id, revision=first.revision + 1).revision == 1
 
 
 def test_what_was_added_while_no_service_ran_is_reported_at_its_start(root):

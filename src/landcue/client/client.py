@@ -343,9 +343,13 @@ class Client:
         """Return the thumbnail of image ``n`` that a collection keeps, a JPEG."""
         return self._http.download(f"{_collection(id_)}/images/{n}")
 
-    def undo_collection(self, id_: str) -> CollectionAnswer:
-        """Undo the last change of a collection's members."""
-        return self._http.post(CollectionAnswer, f"{_collection(id_)}/undo")
+    def undo_collection(self, id_: str, *, revision: int | None = None) -> CollectionAnswer:
+        """Undo the last change of a collection's members.
+
+        With its ``revision`` as it was read, not if it was changed since (status 409).
+        """
+        path = f"{_collection(id_)}/undo"
+        return self._http.post(CollectionAnswer, path, revision=revision)
 
     def delete_collection(self, id_: str) -> CollectionAnswer:
         """Delete a collection; return it as it was."""
@@ -428,8 +432,13 @@ class Client:
             collection: Id of a collection that it belongs to.
             **arguments: The search, see :class:`landcue.client.SearchArguments`; no images.
         """
-        search = json.loads(search_content(arguments).text)
-        given = {"name": name, "search": search, "collection": collection}
+        asked = search_content(arguments)
+        if asked.files:
+            raise UsageError(
+                "a saved search takes no images: keep them with create_collection(query=...) and "
+                "pass its id as images_of"
+            )
+        given = {"name": name, "search": json.loads(asked.text), "collection": collection}
         content = json_content(WatchRequest, {**given, "percentile": percentile})
         return self._http.post(WatchesAnswer, "/v1/watches", content).watches
 

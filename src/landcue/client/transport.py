@@ -63,8 +63,8 @@ class SearchArguments(TypedDict, total=False):
         space: Of which space the vector is: ``archive``, ``encoder`` or a model's fingerprint;
             known of what :meth:`landcue.Archive.embed` returned.
         images_of: Id of a collection whose kept images are examples.
-        mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage``, ``ann``
-            or ``fused``.
+        mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage``, ``ann``, ``fused``,
+            ``fused-code`` or ``regions``.
         k: Hits of a page, 1..1000.
         cursor: Of the page before.
         archive: By name; the service's first by default.
