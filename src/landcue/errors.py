@@ -34,6 +34,10 @@ class ArchiveError(LandcueError):
     """An archive is missing, broken, locked, or was made by another model."""
 
 
+class EmptyArchiveError(ArchiveError):
+    """An archive holds no records, which a search needs."""
+
+
 class CollectionError(LandcueError):
     """A collection of images is missing, full, of another archive, or was changed meanwhile.
 

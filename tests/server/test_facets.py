@@ -70,6 +70,16 @@ def test_facets_of_an_empty_archive(start, tmp_path):
     assert found["bbox"] is None
 
 
+def test_an_empty_archive_is_no_failure_of_the_service(start, tmp_path, is_problem, log_lines):
+    write_manifest(tmp_path, Manifest.of(tools.PixelEncoder(), {}, {}))
+    client = start(folders=[tmp_path])
+    for path in ("search", "scores", "map", "export?all=true"):
+        answer = client.post(f"/v1/{path}", json={"filters": {"bbox": [0, 0, 1, 1]}})
+        assert "holds no records" in is_problem(answer, 409)
+    assert "holds no records" in is_problem(client.post("/v1/suggest", json={"label": "a"}), 409)
+    assert not any('"level":"error"' in line for line in log_lines)
+
+
 def test_predicted_labels_of_hits_where_asked_for(start):
     client = start()
     plain = client.post("/v1/search", json={"k": 30}).json()["hits"]

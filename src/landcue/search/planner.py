@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from landcue.archive.space import ArchiveSpace
 from landcue.codes.engine import check_k
-from landcue.errors import ArchiveError, UsageError
+from landcue.errors import EmptyArchiveError, UsageError
 from landcue.search.backend import Backend, Facts, Ranking, RecordReader, Selection, Target, View
 from landcue.search.exact import SHORTLIST, distances_of
 from landcue.search.filters import Filter
@@ -284,7 +284,7 @@ class Planner:
                 f"mode {'fused' if mode in FUSED else 'embedding'}"
             )
         if not len(view.records):
-            raise ArchiveError(
+            raise EmptyArchiveError(
                 f"{self._backend.archive.folder} holds no records; index images into it first"
             )
 

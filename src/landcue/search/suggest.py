@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from landcue.data.marks import Marks
-from landcue.errors import ArchiveError, DataError, UsageError, did_you_mean
+from landcue.errors import DataError, EmptyArchiveError, UsageError, did_you_mean
 from landcue.search.filters import Filter, check_carried
 from landcue.search.local import LocalBackend
 from landcue.search.pages import Page
@@ -240,7 +240,7 @@ def suggest(
         raise UsageError(f"the least distance is {apart} km: use 0 to 20000")
     records, vectors = backend.records, backend.vectors
     if not len(records):
-        raise ArchiveError("the archive is empty")
+        raise EmptyArchiveError("the archive holds no records; index images into it first")
     mask = np.ones(len(records), np.bool_)
     if where is not None and not where.empty:
         mask = where.mask(records, vectors)

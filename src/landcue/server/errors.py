@@ -7,6 +7,7 @@ import logging
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -20,6 +21,7 @@ from landcue.errors import (
     ArchiveError,
     CollectionError,
     DataError,
+    EmptyArchiveError,
     LandcueError,
     ModelError,
     UsageError,
@@ -37,6 +39,7 @@ STATUS: dict[type[LandcueError], tuple[int, str | None]] = {
     UsageError: (400, None),
     DataError: (400, None),
     ModelError: (503, f"the archive's model cannot be used now; {_LOGGED}"),
+    EmptyArchiveError: (409, "the archive holds no records: index images into it first"),
     ArchiveError: (503, f"the archive cannot be read now; {_LOGGED}"),
     LandcueError: (503, f"the service cannot answer this now; {_LOGGED}"),
 }
@@ -66,7 +69,7 @@ class InvalidError(Exception):
     def __init__(self, error: ValidationError, model: type[BaseModel]) -> None:
         super().__init__("the request does not fit the schema")
         self.model = model
-        self.errors: list[Any] = list(error.errors(include_url=False, include_input=False))
+        self.errors = partial(error.errors, include_url=False, include_input=False)
 
 
 def problem(
@@ -118,18 +121,14 @@ def without_paths(text: str, known: Iterable[str] = ()) -> str:
 def add_error_handlers(app: FastAPI, hidden: Callable[[], Iterable[str]]) -> None:
     """Answer every error with a problem, without the paths that ``hidden`` returns."""
 
-    async def answer_http(request: Request, error: Exception) -> Response:
-        if not isinstance(error, HTTPException):
-            raise error
+    async def answer_http(request: Request, error: Any) -> Response:
         detail = without_paths(str(error.detail), hidden())
         headers = dict(error.headers or {})
         if error.status_code == 405:
             headers["Allow"] = _allowed(request)
         return problem(error.status_code, detail, headers=headers)
 
-    async def answer_landcue(request: Request, error: Exception) -> Response:
-        if not isinstance(error, LandcueError):
-            raise error
+    async def answer_landcue(request: Request, error: Any) -> Response:
         if isinstance(error, CollectionError):
             return problem(error.status, without_paths(str(error), hidden()))
         status, detail = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
@@ -138,10 +137,8 @@ def add_error_handlers(app: FastAPI, hidden: Callable[[], Iterable[str]]) -> Non
             _log.error("archive or model failed", extra={"facts": facts})
         return problem(status, without_paths(detail or str(error), hidden()))
 
-    async def answer_schema(request: Request, error: Exception) -> Response:
-        if not isinstance(error, RequestValidationError | InvalidError):
-            raise error
-        faults: list[Any] = list(error.errors() if callable(error.errors) else error.errors)
+    async def answer_schema(request: Request, error: Any) -> Response:
+        faults: list[Any] = list(error.errors())
         errors = [
             {
                 "at": ".".join(str(step) for step in one["loc"])[:200],
