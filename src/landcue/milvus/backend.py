@@ -284,15 +284,13 @@ class MilvusView:
         return sorted({str(row["id"]) for rows in found for row in rows})
 
     def labels_of(self, row: int) -> tuple[str, ...]:
-        annotated = self.annotated(row)
-        return self.predicted_of(row) if annotated is None else annotated
+        return self.table(np.array([row])).labels_of(0)
 
     def annotated(self, row: int) -> tuple[str, ...] | None:
-        labels = self.read_records(np.array([row]))[0]["labels"]
-        return None if labels is None else tuple(labels)
+        return self.table(np.array([row])).annotated(0)
 
     def predicted_of(self, row: int) -> tuple[str, ...]:
-        return tuple(self.read_records(np.array([row]))[0]["predicted_labels"] or ())
+        return self.table(np.array([row])).predicted_of(0)
 
     def ann_facts(self) -> AnnFacts | None:
         return self.pushed.ann

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.manifest import Manifest, manifest_text
 from landcue.data.objects import absolute, shown
-from landcue.errors import ArchiveError, UsageError, did_you_mean
+from landcue.errors import ArchiveError, EmptyArchiveError, UsageError, did_you_mean
 from landcue.milvus.link import Address, Link, one_of
 from landcue.milvus.manifest import (
     COMPLETE,
@@ -67,9 +67,9 @@ class DiffReport:
 
     records: int
     complete: bool
-    missing: list[str] = field(default_factory=lambda: list[str]())
-    extra: list[str] = field(default_factory=lambda: list[str]())
-    different: list[str] = field(default_factory=lambda: list[str]())
+    missing: list[str] = field(default_factory=list[str])
+    extra: list[str] = field(default_factory=list[str])
+    different: list[str] = field(default_factory=list[str])
 
     @property
     def same(self) -> bool:
@@ -89,8 +89,7 @@ def diff(
         check_model(archive.manifest, pushed.manifest, address)
         source = LocalBackend(archive)
         report = DiffReport(len(source.records), pushed.state == COMPLETE)
-        there = [name for name in pushed.collections if link.has(name)]
-        _catch_up(link, there)
+        there = _catch_up(link, pushed)
         for part in parts(source, ROWS):
             found = _compare(link, pushed, there, part)
             report.missing += found.missing
@@ -114,11 +113,13 @@ def _compare(link: Link, pushed: Pushed, there: Sequence[str], part: Part) -> Di
     return DiffReport(len(part.facts), True, *lists)
 
 
-def _catch_up(link: Link, names: Sequence[str]) -> None:
-    """Load collections so that what follows sees all that was written to them before."""
-    for name in names:
+def _catch_up(link: Link, pushed: Pushed) -> list[str]:
+    """Load and return the collections that exist; what follows sees all that was written before."""
+    there = [name for name in pushed.collections if link.has(name)]
+    for name in there:
         link.load(name)
         link.count(name, now=True)
+    return there
 
 
 @dataclass(slots=True)
@@ -170,7 +171,7 @@ def push(
     if not 1 <= rows <= ROWS:
         raise UsageError(f"{rows} records per batch: use 1 to {ROWS:,}")
     if not archive.count:
-        raise ArchiveError(f"{archive.folder} holds no records; index images into it first")
+        raise EmptyArchiveError(f"{archive.folder} holds no records; index images into it first")
     with contextlib.closing(Link(address)) as link:
         source, known = LocalBackend(archive), find_pushed(link)
         pushed = describe(source, address, known, index)
@@ -191,8 +192,7 @@ class _Push:
         if known is None or known.state != COMPLETE:
             self._start()
         if known is not None:
-            self._there = [name for name in pushed.collections if link.has(name)]
-            _catch_up(link, self._there)
+            self._there = _catch_up(link, pushed)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for found in pool.map(self._bring, parts(self._source, rows)):
                 report.added += len(found.missing)

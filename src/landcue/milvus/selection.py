@@ -140,12 +140,6 @@ class MilvusSelection:
         order = by_distance(self._view.records, distances, rows)[:k]
         return distances[order], rows[order]
 
-    def _exact(self, query: FloatArray, least: float, rows: Rows) -> Distances:
-        """Return the same distances of the first values of stored vectors as a folder does."""
-        vectors = np.ascontiguousarray(self._view.stored(rows)[:, : len(query)])
-        found = distances_of(vectors, query, np.arange(len(rows)))
-        return np.maximum(found.astype(np.float64), least)
-
     def _padded(self, query: FloatArray) -> FloatArray:
         return np.pad(query, (0, self._pushed.width - len(query)))
 
@@ -158,7 +152,12 @@ class MilvusSelection:
         # thousandth, and label probabilities are 1 or less.
         stored = 1.001 * (1 + self._n_labels * LABEL_SCALE**2) ** 0.5
         error = 2.0**-23 * ((self._pushed.width + 2) * stored * norm + 1)
-        exact = functools.partial(self._exact, query, least)
+
+        def exact(rows: Rows) -> Distances:  # as a folder computes them
+            vectors = np.ascontiguousarray(self._view.stored(rows)[:, : len(query)])
+            found = distances_of(vectors, query, np.arange(len(rows)))
+            return np.maximum(found.astype(np.float64), least)
+
         return self._nearest(self._pushed.name, self._padded(query), k, exact=exact, error=error)
 
     def _cue(self, target: Target, weight: int, k: int) -> tuple[Distances, Rows]:
