@@ -82,7 +82,7 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = _header(scope, b"x-request-id").decode("latin-1")
+        given = Headers(scope=scope).get("x-request-id", "")
         id_ = given if _ID.fullmatch(given) else f"{random.getrandbits(128):032x}"  # no secret
         state = scope.setdefault("state", {})
         state["request_id"] = id_
@@ -130,10 +130,6 @@ class Observe:
                     "milliseconds": round(seconds * 1000, 2),
                 }
                 _log.log(level, "request", extra={"facts": facts})
-
-
-def _header(scope: Scope, wanted: bytes) -> bytes:
-    return next((value for name, value in scope["headers"] if name == wanted), b"")
 
 
 class Rate:
