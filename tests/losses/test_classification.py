@@ -234,3 +234,20 @@ def test_asymmetric_loss_has_finite_gradients_when_saturated(asymmetric):
     (gradient,) = torch.autograd.grad(loss, logits)
     assert torch.isfinite(loss)
     assert bool(torch.isfinite(gradient).all())
+
+
+@pytest.mark.parametrize("name", CLASSIFICATIONS)
+@pytest.mark.parametrize("row", [[2, -1, 0, 0], [0, 0, 0, 255], [float("nan"), 1, 0, 0]])
+def test_labels_outside_of_0_to_1_are_refused(name, row):
+    y = one_hot().float()
+    y[2] = torch.tensor(row)
+    with pytest.raises(UsageError, match=r"labels must (lie in 0\.\.1|be 0 or 1)"):
+        create_classification(name, {}, STATISTICS)(data()[0], y)
+
+
+def test_only_softmax_refuses_labels_between_0_and_1():
+    y = torch.full((N, C), 1 / C)
+    for name in set(CLASSIFICATIONS) - {"softmax"}:
+        assert torch.isfinite(create_classification(name, {}, STATISTICS)(data()[0], y))
+    with pytest.raises(UsageError, match="must be 0 or 1"):
+        Softmax()(data()[0], y)

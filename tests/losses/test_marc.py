@@ -239,6 +239,14 @@ def test_presets_are_options_below_those_given():
         MARC.from_labels(y, preset="rar")
 
 
+@pytest.mark.parametrize("weighting", ["label", "within"])
+def test_tilt_refuses_a_weighting_that_it_would_ignore(weighting):
+    with pytest.raises(UsageError, match="weighting of tilt must be one of none, jaccard"):
+        MARC(reweighting="tilt", weighting=weighting)
+    with pytest.raises(UsageError, match="weighting of tilt"):
+        MARC.from_labels(torch.eye(3), preset="rare", weighting=weighting)
+
+
 def test_free_embeddings_end_ordered_by_overlap():
     # y0 shares 2, 1, 0 labels with the others of its quartet, repeated twice.
     rows = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]).repeat(2, 1)

@@ -151,3 +151,20 @@ except UsageError as error:
 def test_absent_library_is_named_with_the_line_that_installs_it():
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True)
     assert "pip install 'landcue[rivals]'" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_embeddings_to_compare_with_need_labels(name):
+    z, y, _ = batch()
+    loss = create_loss(name, {}, STATISTICS, DIM)
+    for given in ({"ref_emb": z}, {"ref_labels": y}):
+        with pytest.raises(UsageError, match="must be given together"):
+            loss(z, y, **given)
+
+
+@pytest.mark.parametrize(
+    "labels", [torch.tensor([0, 1, C, 2]), F.one_hot(torch.tensor([0, 1, C, 2]))]
+)
+def test_a_class_without_a_proxy_is_refused(labels):
+    with pytest.raises(UsageError, match=r"must lie in 0\.\.3; row 2 has 4"):
+        create_loss("proxy_nca", {}, STATISTICS, DIM)(torch.randn(4, DIM), labels)

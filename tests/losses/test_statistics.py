@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from landcue.errors import ModelError, UsageError
-from landcue.losses import LabelStatistics
+from landcue.losses import MARC, LabelStatistics, ProxyAnchor
 
 
 def test_statistics_count_labels_and_pairs():
@@ -43,3 +44,13 @@ def test_other_labels_are_refused(labels):
 def test_a_broken_value_is_refused(value):
     with pytest.raises(ModelError, match="broken label statistics"):
         LabelStatistics.from_json(value)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64", "int16"])
+def test_class_indices_may_be_of_any_whole_type(dtype):
+    classes = np.array([0, 2, 2, 1], dtype)
+    assert LabelStatistics.from_labels(classes).counts.diagonal().tolist() == [1, 1, 2]
+    assert len(ProxyAnchor.from_labels(classes, 4).proxies) == 3
+    embeddings = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    expected = MARC()(embeddings, torch.tensor([0, 2, 2, 1]))
+    assert torch.equal(MARC()(embeddings, torch.from_numpy(classes)), expected)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from landcue.errors import UsageError
 from landcue.losses.inputs import (
+    check_binary,
     check_range,
     class_indices,
     is_class_indices,
@@ -25,7 +26,8 @@ class ClassificationLoss(nn.Module):
 
         Args:
             logits: ``[n, C]``, any float type.
-            labels: Multi-hot ``[n, C]`` of any type, or class indices, integer ``[n]``.
+            labels: Multi-hot ``[n, C]`` of any type, or class indices, integer ``[n]``. Only
+                :class:`Softmax` refuses values between 0 and 1.
 
         Raises:
             UsageError: The shapes differ, or labels that this loss refuses.
@@ -39,7 +41,10 @@ class ClassificationLoss(nn.Module):
             )
         with torch.autocast(logits.device.type, enabled=False):
             logits = logits if logits.dtype == torch.float64 else logits.float()
-            return self.compute(logits, y.to(logits))
+            y = y.to(logits)
+            if not bool(((y >= 0) & (y <= 1)).all()):
+                raise UsageError("labels must lie in 0..1")
+            return self.compute(logits, y)
 
     def extra_repr(self) -> str:
         """Return the options."""
@@ -91,6 +96,7 @@ class Softmax(ClassificationLoss):
 
     def compute(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return the loss of checked logits and one-hot labels, ``[n, C]`` each."""
+        check_binary(y)
         classes = class_indices(y, instead="bce or asymmetric")
         return F.cross_entropy(logits, classes, label_smoothing=self.label_smoothing)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +54,12 @@ def check_binary(labels: Tensor) -> None:
         raise UsageError("labels must be 0 or 1")
 
 
+def check_reference(embeddings: Tensor | None, labels: Tensor | None) -> None:
+    """Raise :class:`UsageError` unless both or neither of what is compared with are given."""
+    if (embeddings is None) != (labels is None):
+        raise UsageError("ref_emb and ref_labels must be given together")
+
+
 def is_class_indices(labels: Tensor) -> bool:
     """Return whether labels are class indices, integer ``[n]``."""
     integer = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
@@ -61,6 +68,7 @@ def is_class_indices(labels: Tensor) -> bool:
 
 def one_hot(indices: Tensor, n_classes: int | None = None) -> Tensor:
     """Return class indices ``[n]`` as int64 ``[n, C]``; without C, of the distinct ones."""
+    indices = indices.long()
     if n_classes is None:
         distinct, indices = indices.unique(return_inverse=True)
         return F.one_hot(indices, max(len(distinct), 1))
@@ -70,7 +78,17 @@ def one_hot(indices: Tensor, n_classes: int | None = None) -> Tensor:
         raise UsageError(
             f"class indices must lie in 0..{n_classes - 1}; row {row} has {int(indices[row])}"
         )
-    return F.one_hot(indices.long(), n_classes)
+    return F.one_hot(indices, n_classes)
+
+
+def count_classes(labels: Any) -> int:
+    """Return C of the labels of a training split, ``[M, C]`` or class indices ``[M]``."""
+    labels = torch.as_tensor(labels)
+    if len(labels) == 0 or not (labels.ndim == 2 or is_class_indices(labels)):
+        raise UsageError(
+            f"need labels [M >= 1, C] or integer class indices [M], got {list(labels.shape)}"
+        )
+    return int(labels.shape[1] if labels.ndim == 2 else labels.long().max() + 1)
 
 
 def class_indices(labels: Tensor, instead: str = "a multi-label loss such as MARC") -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from landcue.errors import UsageError, did_you_mean
 from landcue.losses.gain import NDCG_TAU, approx_ndcg_loss
-from landcue.losses.inputs import check_choice, check_range
+from landcue.losses.inputs import check_choice, check_range, count_classes
 from landcue.losses.pairs import PairLoss, Pairs, jaccard
 from landcue.losses.statistics import LabelStatistics
 
@@ -57,7 +57,9 @@ class _Options:
         check_range("power", self.power, 0)
         check_choice("reweighting or plr", self.reweighting, get_args(Reweighting))
         check_choice("overlap", self.overlap, ("jaccard", "share"))
-        check_choice("weighting", self.weighting, get_args(Weighting))
+        of_tilt = self.reweighting == "tilt"  # which shares weights out by labels itself
+        known: tuple[str, ...] = ("none", "jaccard") if of_tilt else get_args(Weighting)
+        check_choice("weighting of tilt" if of_tilt else "weighting", self.weighting, known)
         check_choice("norm", self.norm, ("weight", "count"))
         check_choice("mode", self.mode, ("pair", "row"))
         check_range("ndcg", self.ndcg, 0)
@@ -194,7 +196,7 @@ class MARC(PairLoss):
     def classes_of(self, labels: Tensor) -> int:
         """Return C for class indices ``[n]``: as many as were counted, or seen so far."""
         if self.learning and len(labels):
-            self._grow(int(labels.max()) + 1)
+            self._grow(count_classes(labels))
         return len(self.counts)
 
     def get_extra_state(self) -> Tensor:

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from landcue.losses.inputs import check_range
+from landcue.losses.inputs import check_range, count_classes
 from landcue.losses.pairs import PairLoss, Pairs
-from landcue.losses.proxies import add_proxies, count_classes, fit_proxies, known_classes
+from landcue.losses.proxies import add_proxies, fit_proxies, known_classes
 
 
 class MSC(PairLoss):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from landcue.errors import UsageError
-from landcue.losses.inputs import check_batch, is_class_indices, show_options
+from landcue.losses.inputs import check_batch, check_reference, is_class_indices, show_options
 
 BLOCK = 2**20
 """Default of :attr:`PairLoss.block`. In float32 a block takes 4 MiB and so stays in cache."""
@@ -218,8 +218,7 @@ class PairLoss(nn.Module):
         ref_labels: Tensor | None,
     ) -> Pairs:
         n = len(embeddings)
-        if (ref_emb is None) != (ref_labels is None):
-            raise UsageError("ref_emb and ref_labels must be given together")
+        check_reference(ref_emb, ref_labels)
         if ref_emb is None or ref_labels is None or ref_emb is embeddings:
             c = self.classes_of(labels) if is_class_indices(labels) else None
             z, y = check_batch(embeddings, labels, c)

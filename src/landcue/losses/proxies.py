@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landcue.errors import UsageError
-from landcue.losses.inputs import check_batch, is_class_indices, show_options
+from landcue.losses.inputs import check_batch, count_classes, is_class_indices, show_options
 
 
 class ProxyLoss(nn.Module):
@@ -100,16 +100,6 @@ def known_classes(proxies: nn.Parameter) -> int:
             "class indices do not say how many classes there are: pass n_classes and dim"
         )
     return len(proxies)
-
-
-def count_classes(labels: Any) -> int:
-    """Return C of the labels of a training split, ``[M, C]`` or class indices ``[M]``."""
-    labels = torch.as_tensor(labels)
-    if len(labels) == 0 or not (labels.ndim == 2 or is_class_indices(labels)):
-        raise UsageError(
-            f"need labels [M >= 1, C] or integer class indices [M], got {list(labels.shape)}"
-        )
-    return int(labels.shape[1] if labels.ndim == 2 else labels.max() + 1)
 
 
 def cosines(z: Tensor, proxies: Tensor) -> Tensor:

@@ -9,8 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from landcue.errors import UsageError
-from landcue.losses.inputs import check_batch, check_range, class_indices, is_class_indices
-from landcue.losses.proxies import count_classes
+from landcue.losses.inputs import (
+    check_batch,
+    check_range,
+    check_reference,
+    class_indices,
+    count_classes,
+    is_class_indices,
+    one_hot,
+)
 
 INSTALL = "pip install 'landcue[rivals]'"
 
@@ -20,7 +27,10 @@ class SingleLabelLoss(nn.Module):
 
     Attributes:
         inner: That loss; proxies are its parameters. It scales embeddings to unit norm.
+        n_classes: Classes that it has proxies of; ``None`` where it has none.
     """
+
+    n_classes: int | None = None
 
     def __init__(self, name: str, *args: Any, **options: Any) -> None:
         """Make the inner loss ``pytorch_metric_learning.losses.<name>``.
@@ -55,11 +65,14 @@ class SingleLabelLoss(nn.Module):
             ref_labels: Their labels, given as ``labels`` are.
 
         Raises:
-            UsageError: Wrong shapes, embeddings that are not finite, or an image with no label or
-                several.
+            UsageError: Wrong shapes, embeddings that are not finite, a class without a proxy, or
+                an image with no label or several.
         """
+        check_reference(ref_emb, ref_labels)
         with torch.autocast(embeddings.device.type, enabled=False):
             z, classes = _classes(embeddings, labels)
+            if self.n_classes is not None:
+                one_hot(classes, self.n_classes)  # refuses classes without a proxy
             if ref_emb is None or ref_labels is None:
                 return self.inner(z, classes, indices_tuple)
             return self.inner(z, classes, indices_tuple, *_classes(ref_emb, ref_labels))
@@ -148,6 +161,7 @@ class ProxyNCA(SingleLabelLoss):
     def __init__(self, n_classes: int, dim: int, *, softmax_scale: float = 1.0) -> None:
         check_range("softmax_scale", softmax_scale, 0, above=True)
         super().__init__("ProxyNCALoss", n_classes, dim, softmax_scale=softmax_scale)
+        self.n_classes = n_classes
 
     @classmethod
     def from_labels(cls, labels: Any, dim: int, **options: float) -> ProxyNCA:

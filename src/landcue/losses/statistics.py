@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from landcue.errors import ModelError, UsageError
-from landcue.losses.inputs import is_class_indices, one_hot
+from landcue.losses.inputs import count_classes, is_class_indices, one_hot
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class LabelStatistics:
         """
         y = torch.as_tensor(labels)
         if is_class_indices(y) and len(y):
-            y = one_hot(y, int(y.max()) + 1 if n_classes is None else n_classes)
+            y = one_hot(y, count_classes(y) if n_classes is None else n_classes)
         y = y.to(torch.float64)
         if y.ndim != 2 or len(y) == 0:
             raise UsageError(f"label statistics need labels [M >= 1, C], got {list(y.shape)}")
