@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 
+from landcue.errors import UsageError
 from landcue.metrics.annotations import annotate
-from landcue.metrics.curves import compute_curves, cutoffs
+from landcue.metrics.curves import compute_curves, cutoffs, radius_scores
 from landcue.metrics.distances import given
 from landcue.metrics.protocol import Protocol
 from standard_protocol import evaluate
@@ -132,3 +133,18 @@ def test_cutoffs_rise_to_the_gallery_and_hold_the_protocols_own():
     assert {1, 2, 3, 4, 5, 6} <= set(ks.tolist())
     assert len(ks) < 60
     assert cutoffs(1, PROTOCOL).tolist() == [1]
+
+
+@pytest.mark.parametrize("ks", [[0], [7], [3, 7], []])
+def test_cutoffs_beyond_the_gallery_are_refused(ks):
+    query, gallery, matrix = world(0)
+    with pytest.raises(UsageError, match="pass 1 to 6"):
+        compute_curves(query, gallery, given(matrix), PROTOCOL, np.array(ks, int))
+
+
+@pytest.mark.parametrize("measure", [compute_curves, radius_scores])
+def test_distances_of_other_images_are_refused(measure):
+    query, gallery, matrix = world(0)
+    for wrong in (np.vstack([matrix, matrix]), matrix[:-1], matrix[:, :-1]):
+        with pytest.raises(UsageError, match="pass the same images for both"):
+            measure(query, gallery, given(wrong), PROTOCOL)

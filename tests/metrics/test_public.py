@@ -164,3 +164,44 @@ def test_metrics_need_numpy_alone():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_gallery_of_other_vectors_is_another_collection_also_with_the_same_labels():
+    """Vectors of two encoders: each finds the image of its own number first."""
+    ours, labels = np.eye(4, dtype=np.float32), multi_hot(4)
+    theirs = ours.copy()
+    report = metrics.evaluate(ours, labels, gallery=theirs, gallery_labels=labels, ks=(1,))
+    assert not report.exclude_self
+    assert report.metrics["P@1"] == pytest.approx(labels.any(axis=1).mean())
+    copied = metrics.evaluate(ours, labels, gallery=theirs, gallery_labels=labels.copy(), ks=(1,))
+    assert report.to_json() == copied.to_json()
+    asked = {"gallery": theirs, "gallery_labels": labels, "exclude_self": True, "ks": (1,)}
+    alone = metrics.evaluate(ours, labels, ks=(1,))
+    assert metrics.evaluate(ours, labels, **asked).to_json() == alone.to_json()
+    codes = np.array([[1], [2], [4], [8]], np.uint8)
+    same = metrics.evaluate_codes(codes, 4, labels, gallery=codes.copy(), gallery_labels=labels)
+    assert not same.exclude_self
+
+
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_classes_of_one_side_only_are_classes_of_both(kind):
+    vectors, ours, theirs = unit(9), kind([0, 1, 0]), kind([0, 1, 2, 3, 2, 1])
+    options = {"gallery": vectors[3:], "ks": (2,), "relevance": "same-class"}
+    report = metrics.evaluate(vectors[:3], ours, gallery_labels=theirs, **options)
+    hot = np.eye(4, dtype=int)
+    spelled = metrics.evaluate(
+        vectors[:3], hot[list(ours)], gallery_labels=hot[list(theirs)], **options
+    )
+    assert report.to_json() == spelled.to_json()
+    mixed = metrics.evaluate(vectors[:3], ours, gallery_labels=hot[list(theirs)], **options)
+    assert mixed.to_json() == spelled.to_json()
+
+
+def test_cutoffs_and_names_may_be_of_numpy_and_pandas():
+    pandas = pytest.importorskip("pandas")
+    vectors, labels = unit(6), multi_hot(6)
+    plain = metrics.evaluate(vectors, labels, ks=(1, 3)).to_json()
+    assert metrics.evaluate(vectors, labels, ks=np.array([1, 3])).to_json() == plain
+    table = pandas.DataFrame(labels, columns=list("abcd"), index=[f"{i}" for i in range(6)])
+    named = metrics.annotate(table.index, table, table.columns)
+    assert (named.ids, named.label_names) == (tuple("012345"), tuple("abcd"))

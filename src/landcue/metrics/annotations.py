@@ -79,17 +79,21 @@ def annotate(
     ('a.tif', 'b.tif')
     """
     array = check_labels(labels, "images")
-    names = label_names or [f"label {i}" for i in range(array.shape[1])]
-    return Annotations(tuple(ids), array, tuple(names), tuple(groups))
+    names = () if label_names is None else tuple(label_names)
+    names = names or _numbered(array.shape[1])
+    return Annotations(tuple(ids), array, names, tuple(groups))
 
 
-def labelled(labels: Annotations | npt.ArrayLike | None, what: str) -> Annotations:
+def labelled(
+    labels: Annotations | npt.ArrayLike | None, what: str, beside: object = None
+) -> Annotations:
     """Return labels with ids: row numbers where none are given.
 
     Args:
         labels: Multi-hot ``[n, C]``, one class per image ``[n]`` (whole numbers from 0), or a
             finished value.
         what: ``queries`` or ``gallery``, for messages.
+        beside: The labels of the other side, whose classes class numbers are among, too.
     """
     if isinstance(labels, Annotations):
         return labels
@@ -100,10 +104,27 @@ def labelled(labels: Annotations | npt.ArrayLike | None, what: str) -> Annotatio
                 f"labels of the {what} are {array.dtype} {list(array.shape)}: pass multi-hot "
                 "[n, labels], or class numbers [n] from 0"
             )
-        array = np.eye(int(array.max()) + 1, dtype=np.uint8)[array]
+        hot = np.zeros((array.size, max(_n_classes(array), _n_classes(beside))), np.uint8)
+        hot[np.arange(array.size), array] = 1
+        array = hot
     array = check_labels(array, what)
     ids = [f"{row:09}" for row in range(len(array))]  # in the order of rows as text, too
-    return Annotations(tuple(ids), array, tuple(f"label {c}" for c in range(array.shape[1])))
+    return Annotations(tuple(ids), array, _numbered(array.shape[1]))
+
+
+def _numbered(n_labels: int) -> tuple[str, ...]:
+    return tuple(f"label {c}" for c in range(n_labels))
+
+
+def _n_classes(labels: object) -> int:
+    """Return how many classes or label columns there are; 0 where labels have names."""
+    if labels is None or isinstance(labels, Annotations):
+        return 0
+    array = np.asarray(labels)
+    if array.ndim == 2:
+        return int(array.shape[1])
+    whole = array.ndim == 1 and array.size and array.dtype.kind in "iu"
+    return int(array.max()) + 1 if whole else 0
 
 
 def check_same_kind(ours: Iterable[object], theirs: Iterable[object], *names: str) -> None:

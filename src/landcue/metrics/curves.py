@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from landcue.errors import UsageError
 from landcue.metrics import measures
 from landcue.metrics.annotations import Annotations
 from landcue.metrics.distances import Distances
@@ -79,7 +80,7 @@ def compute_curves(
         ks: Cut-offs, rising, 1 to the size of the gallery; about 50 of growing distance without.
 
     Raises:
-        UsageError: Sizes do not fit each other, or a distance is NaN.
+        UsageError: Sizes do not fit each other, a cut-off is out of range, or a distance is NaN.
 
     >>> from landcue.metrics import annotate, given
     >>> query, gallery = annotate(["q"], [[1]]), annotate(["a", "b"], [[1], [0]])
@@ -87,8 +88,10 @@ def compute_curves(
     >>> found.by_k["P"].mean.tolist()
     [1.0, 0.5]
     """
-    if ks is None:
-        ks = cutoffs(len(gallery), protocol)
+    n = len(gallery)
+    ks = cutoffs(n, protocol) if ks is None else ks
+    if not ks.size or ks.min() < 1 or ks.max() > n:
+        raise UsageError(f"cut-offs {ks.tolist()} of a gallery of {n} images: pass 1 to {n}")
     pairs = pair_table(query.labels, gallery.labels)
     tables = Tables(pairs)
     ranker = Ranker(query, gallery, distances, protocol, pairs)

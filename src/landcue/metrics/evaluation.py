@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +54,8 @@ class Options(TypedDict, total=False):
         protocol: Rules and cut-offs of its own, in place of ``ks`` and ``relevance``; a name of
             :data:`PROTOCOLS` makes results comparable with published ones.
         exclude_self: Whether the gallery image with a query's own id is left out. By default it
-            is without a gallery, and is not with one: two collections may use the same ids.
+            is without a gallery, and is not with one: two collections may use the same ids. (A
+            gallery that is the very object of the queries, with their very labels, is none.)
         label_counts: Images by label name in the training part: they decide which labels are
             rare, medium and frequent. Without them the gallery's counts do.
         per_label: Whether to compute own-label AP as well (``Report.per_label``), the default. It
@@ -112,8 +113,8 @@ def evaluate(
     >>> round(report.metrics["P@1"], 3)  # 1, 1, and 1/3 twice: three images tie there
     0.667
     """
-    _check_gallery(gallery, gallery_labels, "embeddings")
-    distances = cosine(embeddings, embeddings if gallery is None else gallery)
+    theirs = _searched(embeddings, gallery, gallery_labels, "embeddings", options)
+    distances = cosine(embeddings, theirs)
     return evaluate_distances(distances, labels, gallery_labels, **options)
 
 
@@ -143,8 +144,8 @@ def evaluate_codes(
     >>> report.metrics["hit rate@1"]
     1.0
     """
-    _check_gallery(gallery, gallery_labels, "codes")
-    distances = hamming(codes, codes if gallery is None else gallery, n_bits)
+    theirs = _searched(codes, gallery, gallery_labels, "codes", options)
+    distances = hamming(codes, theirs, n_bits)
     options.setdefault("band", True)
     return evaluate_distances(distances, labels, gallery_labels, **options)
 
@@ -171,8 +172,8 @@ def evaluate_cue_codes(
     >>> evaluate_cue_codes(codes, [0, 0, 1], ks=(1,)).metrics["hit rate@1"]
     1.0
     """
-    _check_gallery(gallery, gallery_labels, "codes")
-    distances = cue(codes, codes if gallery is None else gallery, weight)
+    theirs = _searched(codes, gallery, gallery_labels, "codes", options)
+    distances = cue(codes, theirs, weight)
     options.setdefault("band", True)
     return evaluate_distances(distances, labels, gallery_labels, **options)
 
@@ -226,11 +227,11 @@ def evaluate_distances(
     if not isinstance(distances, Distances):
         distances = given(np.asarray(distances))
     rules = Protocol.at(ks, relevance) if protocol is None else find_protocol(protocol)
-    query = labelled(labels, "queries")
+    query = labelled(labels, "queries", gallery_labels)
     same = gallery_labels is None or gallery_labels is labels
-    gallery = query if same else labelled(gallery_labels, "gallery")
+    gallery = query if same else labelled(gallery_labels, "gallery", labels)
     exclude_self = same if exclude_self is None else exclude_self
-    _check(query, gallery, distances, rules)
+    _check(query, gallery, rules)
     if exclude_self and not same:
         check_same_kind(query.ids, gallery.ids, "query ids", "gallery ids")
     pairs = pair_table(query.labels, gallery.labels)
@@ -335,15 +336,28 @@ def evaluate_scores(
     return summarize(protocol, values, n, resamples, seed, exclude_self=exclude_self)
 
 
-def _check_gallery(gallery: object, gallery_labels: object, what: str) -> None:
+_Searched = TypeVar("_Searched", bound=object)
+
+
+def _searched(
+    own: _Searched,
+    gallery: _Searched | None,
+    gallery_labels: object,
+    what: str,
+    options: Options,
+) -> _Searched:
+    """Return what is searched; queries stay in the ranking where that is another collection."""
     if (gallery is None) != (gallery_labels is None):
         missing = what if gallery is None else "labels"
         raise UsageError(f"the {missing} of the gallery are missing: pass both or none")
+    if gallery is None or gallery is own:
+        return own
+    if options.get("exclude_self") is None:
+        options["exclude_self"] = False
+    return gallery
 
 
-def _check(
-    query: Annotations, gallery: Annotations, distances: Distances, protocol: Protocol
-) -> None:
+def _check(query: Annotations, gallery: Annotations, protocol: Protocol) -> None:
     if not len(query) or not len(gallery):
         raise UsageError(
             f"{len(query)} queries and {len(gallery)} gallery images: pass at least one of each"
@@ -351,11 +365,6 @@ def _check(
     if query.label_names != gallery.label_names:
         raise UsageError(
             "queries and gallery name different labels: use the same label columns for both"
-        )
-    if (distances.n_query, distances.n_gallery) != (len(query), len(gallery)):
-        raise UsageError(
-            f"distances are for {distances.n_query} queries and {distances.n_gallery} gallery "
-            f"images, labels for {len(query)} and {len(gallery)}: pass the same images for both"
         )
     if protocol.relevance == "same-class":
         check_single_label(query.labels, "queries")

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 
+import numpy as np
+
 from landcue.errors import UsageError, did_you_mean
 from landcue.metrics.relevance import GAINS, cut_of
 
@@ -327,7 +329,7 @@ class Protocol:
         >>> Protocol.at((5, 20)).name
         'any@5,20'
         """
-        cut = tuple(ks)
+        cut = tuple(int(k) if isinstance(k, np.integer) else k for k in ks)
         return cls(
             f"{relevance}@{','.join(map(str, cut))}",
             relevance=relevance,

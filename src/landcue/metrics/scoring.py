@@ -300,7 +300,15 @@ class Ranker:
             exclude_self: Whether the gallery image with a query's own id is left out; without it
                 where the gallery is the very object ``query``.
             block: Pairs that one thread ranks at once.
+
+        Raises:
+            UsageError: The distances are of other numbers of images.
         """
+        if (distances.n_query, distances.n_gallery) != (len(query), len(gallery)):
+            raise UsageError(
+                f"distances are for {distances.n_query} queries and {distances.n_gallery} gallery "
+                f"images, labels for {len(query)} and {len(gallery)}: pass the same images for both"
+            )
         exclude_self = query is gallery if exclude_self is None else exclude_self
         self._query, self._gallery = query, gallery
         self._distances, self._protocol, self._pairs = distances, protocol, pairs
