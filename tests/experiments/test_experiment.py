@@ -14,11 +14,11 @@ from color_images import write_color_images
 from landcue.codes.hashers import RIDGE
 from landcue.codes.packing import pack_bits, unpack_bits
 from landcue.errors import ModelError, UsageError
-from landcue.experiments.measure import CLUSTER, load_measured, rank
+from landcue.experiments.measure import CLUSTER, Measured, load_measured, rank
 from landcue.experiments.plots import draw
-from landcue.experiments.runner import run_experiment
+from landcue.experiments.runner import Results, Row, run_experiment
 from landcue.experiments.spec import cells, merged, read_spec
-from landcue.experiments.tables import to_json, to_latex, to_markdown
+from landcue.experiments.tables import comparisons, to_json, to_latex, to_markdown
 from landcue.files import exclusive
 from landcue.training.config import read_config
 from landcue.training.evaluation import Spaces
@@ -51,6 +51,9 @@ def values(**changes):
         },
     }  # fmt: skip
     return {**spec, **changes}
+
+
+BASE = values()["base"]
 
 
 def write(tmp_path, images, **changes):
@@ -420,3 +423,48 @@ def test_rankings_that_the_model_cannot_give():
         rank("asymmetric", bare, bare, train=bare)
     with pytest.raises(UsageError, match="hash head"):
         rank("cue", spaces(4, 0, 3, 0), spaces(4, 0, 3, 0))
+
+
+@pytest.mark.parametrize("clusters", [{}, {CLUSTER: np.arange(40.0) % 8}])
+def test_models_of_one_split_do_not_multiply_its_queries(images, tmp_path, clusters):
+    rng = np.random.default_rng(0)
+    values = {"marc": rng.random(40), "supcon": rng.random(40)}
+    values["marc"][3] = values["supcon"][3] = np.nan
+    facts = {"bits": None, "n_query": 40, "n_train": 100}
+
+    def compared(split, seeds):
+        spec = write(
+            tmp_path, images, seeds=seeds, metrics=["nDCG@100"], compare=[["marc", "supcon"]],
+            base=merged(BASE, {"data": {"split": split}}),
+        )  # fmt: skip
+        rows = []
+        for name, per_query in values.items():
+            mean = {"nDCG@100": float(np.nanmean(per_query))}
+            one = Measured(facts, mean, {}, {}, {"nDCG@100": per_query, **clusters})
+            rows.append(Row(name, None, "embedding", {}, dict.fromkeys(seeds, one), {}))
+        (found,) = comparisons(Results(spec, rows, {}, [], 0, {}))
+        return found
+
+    fixed, varied = "per-class-70-10-20-seed1", "per-class-70-10-20-seed{seed}"
+    alone, many = compared(fixed, [1]), compared(fixed, [1, 2, 3, 4, 5])
+    for key in ("difference", "interval", "p_value", "n_query"):
+        assert many[key] == pytest.approx(alone[key], abs=1e-12), key
+    several = compared(varied, [1, 2, 3, 4, 5])
+    assert np.ptp(several["interval"]) < 0.7 * np.ptp(alone["interval"])
+    assert several["n_query"] == 5 * alone["n_query"]
+
+
+def test_a_run_is_not_measured_on_images_that_were_divided_anew(images, tmp_path):
+    root, out = tmp_path / "images", tmp_path / "out"
+    shutil.copytree(images, root)
+    methods = {"marc": {"rank": ["embedding"]}}
+    run_experiment(write(tmp_path, root, methods=methods, seeds=[1], test=False), out)
+    file = sorted(root.glob("*.png"))[0]
+    file.unlink()
+    table = root / "labels.csv"
+    lines = [line for line in table.read_text().splitlines() if file.name not in line]
+    table.write_text("\n".join(lines) + "\n")
+    with pytest.raises(ModelError, match=r"marc-s1 was trained on other images.* delete the run"):
+        run_experiment(write(tmp_path, root, methods=methods, seeds=[1]), out)
+    shutil.rmtree(out)
+    assert run_experiment(write(tmp_path, root, methods=methods, seeds=[1]), out).readings == 1

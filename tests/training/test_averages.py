@@ -183,6 +183,20 @@ def test_a_soup_is_the_mean_of_its_runs(runs, tmp_path):
         if tensor.is_floating_point():
             torch.testing.assert_close(tensor, (states[0][name] + states[1][name]) / 2)
     assert soup.config.label_temperatures == ()
+    made, parts = load_checkpoint(tmp_path / "soup"), [load_checkpoint(f) for f in folders]
+    assert made.provenance["training"]["average_of"] == [p.encoder.fingerprint for p in parts]
+    for key in ("dataset", "data_id", "split", "label_statistics"):
+        assert made.provenance[key] == parts[0].provenance[key]
+
+
+def test_an_average_over_splits_does_not_claim_one_of_them(runs, images, tmp_path):
+    data = {"root": str(images), "split": "per-class-70-10-20-seed2"}
+    train(values(images, data=data), tmp_path / "other")
+    average_checkpoints([runs / "plain", tmp_path / "other"], tmp_path / "soup")
+    made = load_checkpoint(tmp_path / "soup")
+    assert made.provenance["dataset"] == "folder"
+    assert not {"split", "data_id", "label_statistics"} & set(made.provenance)
+    assert "split `not recorded`" in (tmp_path / "soup" / "README.md").read_text()
 
 
 def test_runs_of_different_models_have_no_average(runs, tmp_path):

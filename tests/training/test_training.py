@@ -28,7 +28,14 @@ from landcue.models.checkpoint import load_checkpoint
 from landcue.models.encoder import NeuralEncoder
 from landcue.training import loop
 from landcue.training.augment import create_transform
-from landcue.training.config import AugmentSection, make_config, override, read_config, save_config
+from landcue.training.config import (
+    AugmentSection,
+    make_config,
+    override,
+    read_config,
+    read_values,
+    save_config,
+)
 from landcue.training.evaluation import study_run
 from landcue.training.images import ImageDataset, PixelCache
 from landcue.training.loop import train
@@ -171,6 +178,42 @@ def test_a_training_cut_off_says_so_when_it_is_evaluated(images, tmp_path):
     said.clear()
     study_run(tmp_path / "run", resamples=0, message=said.append)
     assert said == []
+
+
+def test_a_training_is_not_resumed_with_other_images(images, tmp_path):
+    root = tmp_path / "images"
+    shutil.copytree(images, root)
+
+    def cut(line):
+        if line.startswith("epoch 1"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config(root), tmp_path / "run", message=cut)
+    table = root / "labels.csv"
+    whole = table.read_text()
+    file = sorted(root.glob("*.png"))[0]
+    moved = file.rename(tmp_path / file.name)
+    table.write_text("".join(x for x in whole.splitlines(True) if file.name not in x))
+    with pytest.raises(UsageError, match="began with other images, labels or parts"):
+        train(config(root), tmp_path / "run")
+    moved.rename(file)
+    table.write_text(whole)
+    resumed = train(config(root), tmp_path / "run")
+    assert resumed.resumed_from == 1
+    assert resumed.fingerprint == train(config(root), tmp_path / "whole").fingerprint
+
+
+def test_the_card_names_the_losses_of_both_heads(images, tmp_path):
+    loss = {"name": "supcon", "hash_name": "dhcl", "hash_options": {"scale": 16.0}}
+    for name, weights, shown in (
+        ("both", {}, "supcon (embedding); dhcl {'scale': 16.0} (hash)"),
+        ("hash", {"embedding": 0}, "dhcl {'scale': 16.0}"),
+        ("embedding", {"hash": 0}, "supcon"),
+    ):
+        settings = config(images, loss=loss | weights, optimizer={"epochs": 1})
+        train(settings, tmp_path / name)
+        assert load_checkpoint(tmp_path / name).provenance["loss"] == shown
 
 
 def test_two_trainings_in_one_folder(images, tmp_path):
@@ -589,6 +632,30 @@ def test_a_failed_training_does_not_block_the_corrected_one(images, tmp_path, wr
     assert "\n" not in str(caught.value)
     assert not run.exists() or [path.name for path in run.iterdir()] in ([], [".lock"])
     assert train(config(images, optimizer={"epochs": 1}), run).best_epoch == 1
+
+
+def test_a_score_to_choose_by_is_checked_without_a_validation_part(images, tmp_path):
+    data = {"root": str(images), "split": "files-80-20"}
+    with pytest.raises(UsageError, match="choose_by: no metric 'nDCG@10'"):
+        train(config(images, data=data, choose_by="nDCG@10"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["data: {root: a}\noptimizer: {lr: 1}\noptimizer: {epochs: 2}", "data: {root: a, root: b}"],
+)
+def test_a_key_that_occurs_twice_is_refused(tmp_path, text):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"the key .(optimizer|root). occurs twice"):
+        read_config(tmp_path / "c.yaml")
+
+
+def test_merged_keys_of_yaml_may_be_overridden(tmp_path):
+    text = "data: &a {root: a, split: x}\nmodel: {}\n"
+    (tmp_path / "c.yaml").write_text(text + "optimizer: &o {lr: 1.0, epochs: 3}\n")
+    assert read_config(tmp_path / "c.yaml").optimizer.epochs == 3
+    (tmp_path / "c.yaml").write_text("x: &o {lr: 1.0}\noptimizer: {<<: *o, lr: 2.0}")
+    assert read_values(tmp_path / "c.yaml")["optimizer"] == {"lr": 2.0}
 
 
 def test_a_config_may_be_values_or_a_file(images, tmp_path):

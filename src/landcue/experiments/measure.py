@@ -16,6 +16,7 @@ from landcue.codes.cue import CueCodes, base2, hadamard
 from landcue.codes.hashers import fit_decoder, fit_hasher
 from landcue.codes.packing import code_statistics, pack_bits
 from landcue.data.imageset import ImageSet
+from landcue.data.splits import data_id
 from landcue.errors import DataError, ModelError, UsageError, did_you_mean
 from landcue.files import read_json, write_atomic
 from landcue.metrics.annotations import Annotations
@@ -254,7 +255,13 @@ class Encodings:
     """The parts of a run's data in every space of its model, encoded when first asked for."""
 
     def __init__(self, run: Path, config: TrainingConfig, images: ImageSet, tick: Tick) -> None:
-        self._model = load_checkpoint(run).encoder
+        checkpoint = load_checkpoint(run)
+        if checkpoint.provenance.get("data_id") != data_id(images):
+            raise ModelError(
+                f"{run} was trained on other images, labels or parts than {config.data.root} holds "
+                "now, and may have seen what is to be measured: restore them, or delete the run"
+            )
+        self._model = checkpoint.encoder
         self._config, self._images, self._tick = config, images, tick
         self._parts: dict[str, tuple[Annotations, Spaces]] = {}
 

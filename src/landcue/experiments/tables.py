@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from landcue.experiments.measure import CLUSTER, Measured
 from landcue.experiments.spec import BEST
 from landcue.metrics.distances import RetrievalTime
@@ -69,11 +71,11 @@ def _compared(results: Results, row: Row, rival: Row, metric: str) -> dict[str, 
     part = part_of(results)
     ours, theirs = scores_of(row, part), scores_of(rival, part)
     clusters = [m.per_query[CLUSTER] for m in ours.values() if CLUSTER in m.per_query]
-    by_query = compare(
-        [ours[seed].per_query[metric] for seed in ours],
-        [theirs[seed].per_query[metric] for seed in ours],
-        clusters=clusters if len(clusters) == len(ours) else None,
-    )
+    known = len(clusters) == len(ours)
+    values = [[m[seed].per_query[metric] for seed in ours] for m in (ours, theirs)]
+    if not _splits_vary(results):  # all models answer the same queries, which count once
+        values, clusters = [[np.mean(v, axis=0)] for v in values], clusters[:1]
+    by_query = compare(*values, clusters=clusters if known else None)
     by_seed = [finite(ours[s].metrics[metric] - theirs[s].metrics[metric]) for s in ours]
     return {
         "over_splits": _over_splits(results, ours, theirs, metric),
@@ -93,11 +95,7 @@ def _over_splits(
     pairs = [(ours[seed].metrics[metric], theirs[seed].metrics[metric]) for seed in ours]
     if not all(map(math.isfinite, sum(pairs, ()))):
         return None
-    spec, facts = results.spec, next(iter(ours.values())).facts
-    name = next(iter(spec.methods))
-    bits = spec.trained_bits(name, spec.bits_of(name)[0])
-    splits = {spec.training(spec.trained_by(name), seed, bits).data.split for seed in spec.seeds}
-    varied = len(splits) == len(spec.seeds) > 1
+    varied, facts = _splits_vary(results), next(iter(ours.values())).facts
     share = facts["n_query"] / facts["n_train"] if varied and facts.get("n_train") else 0.0
     found = compare_over_splits(*zip(*pairs, strict=True), test_share=share)
     low, high = map(finite, found.interval)
@@ -107,6 +105,15 @@ def _over_splits(
         "p_value": finite(found.p_value),
         "n": found.n_split,
     }
+
+
+def _splits_vary(results: Results) -> bool:
+    """Return whether every seed has a split of its own."""
+    spec = results.spec
+    name = next(iter(spec.methods))
+    bits = spec.trained_bits(name, spec.bits_of(name)[0])
+    splits = {spec.training(spec.trained_by(name), seed, bits).data.split for seed in spec.seeds}
+    return len(splits) == len(spec.seeds) > 1
 
 
 def _with_holm(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -191,7 +198,8 @@ def to_latex(results: Results) -> str:
 
 _COMPARISON_NOTE = (
     "Differences, first minus second. Over queries: bootstrap and permutation for these trained "
-    "models, by scene class where images have one. Over splits: corrected resampled t test "
+    "models, by scene class where images have one; models of one split count as one, by their mean "
+    "for each query. Over splits: corrected resampled t test "
     "(Nadeau and Bengio) over the seeds, p after Holm over the metrics; whether a method is better "
     "is decided here. By seed: each difference."
 )

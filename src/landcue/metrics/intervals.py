@@ -91,7 +91,9 @@ def compare(
 ) -> Comparison:
     """Compare two rankings query by query, in one run or in several.
 
-    Queries are resampled within each run, and runs keep equal weight. Interval and p value hold
+    Queries are resampled within each run, and runs keep equal weight. Runs must be of different
+    queries: of models that answer the same ones, such as training seeds of one split, pass the mean
+    of their values as one run, or the interval is too narrow. Interval and p value hold
     for other queries and these trained models, not for other splits or trainings: see
     :func:`landcue.metrics.compare_over_splits`. Queries of one scene class or one scene behave
     alike, which makes intervals over single queries too narrow: pass them as clusters, which are

@@ -27,14 +27,15 @@ def model_card(config: dict[str, Any], n_parameters: int) -> str:
     """Render the card of a checkpoint's ``config.json``."""
     model: dict[str, Any] = config["model"]
     made: dict[str, Any] = config["provenance"]
-    labels = ", ".join(model["label_names"]) or "none"
+    labels, bands = ", ".join(model["label_names"]) or "none", model.get("in_chans", 3)
     lines = [
         "# LandCue encoder",
         "",
         f"- Fingerprint: `{config['fingerprint']}`",
         f"- Backbone: `{model['backbone']}`, `{model['pooling']}` pooling, "
         f"{n_parameters:,} parameters with its heads",
-        f"- Input: RGB, resized to {model['image_size']} x {model['image_size']} pixels",
+        f"- Input: {'RGB' if bands == 3 else f'{bands} bands'}, "
+        f"resized to {model['image_size']} x {model['image_size']} pixels",
         f"- Searched space: {model['retrieval']} ({model['projection']} projection, "
         f"{model['dim']} dimensions)",
         f"- Hash code: {model['n_bits']} bits",

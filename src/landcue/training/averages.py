@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +42,8 @@ def average_checkpoints(folders: Sequence[str | Path], out: str | Path) -> str:
     M. Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves
     accuracy without increasing inference time", ICML 2022. It helps where all runs started from the
     same weights and differ in seed or settings, and must be measured: average on the validation
-    part's advice only. The average has no calibration and no scores of its own.
+    part's advice only. The average has no calibration and no scores of its own; its provenance says
+    of data set and split what is the same for all runs.
 
     Args:
         folders: At least two run folders with equal model settings.
@@ -72,11 +74,13 @@ def average_checkpoints(folders: Sequence[str | Path], out: str | Path) -> str:
     encoder = made[0].encoder
     encoder.config = plain[0]
     encoder.load_state_dict(average)
-    known = {key: made[0].provenance.get(key) for key in ("dataset", "data_id", "split")}
-    known |= {"label_statistics": made[0].provenance.get("label_statistics")}
-    of = [one.encoder.fingerprint for one in made[1:]]
-    note = {"finished": True, "average_of": [made[0].provenance.get("seed"), *of]}
-    return save_checkpoint(Path(out), encoder, known | {"training": note})
+    shared: dict[str, Any] = {}
+    for key in ("dataset", "data_id", "split", "label_statistics"):
+        values = [one.provenance.get(key) for one in made]
+        if all(value == values[0] for value in values):
+            shared[key] = values[0]
+    note = {"finished": True, "average_of": [one.encoder.fingerprint for one in made]}
+    return save_checkpoint(Path(out), encoder, shared | {"training": note})
 
 
 def fit_label_temperatures(

@@ -223,10 +223,23 @@ def read_config(file: Path) -> TrainingConfig:
     return make_config(read_values(file))
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that occurs twice in a section; YAML's loader would drop the first value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[object] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                problem = f"the key {key.value!r} occurs twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
 def read_values(file: Path) -> dict[str, Any]:
     """Read a YAML file as nested dictionaries, unchecked."""
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = yaml.load(file.read_text(encoding="utf-8"), _UniqueKeys)
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # also dates such as 2024-13-01

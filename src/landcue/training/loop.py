@@ -49,7 +49,7 @@ from landcue.training.images import (
     read_split,
 )
 from landcue.training.loggers import Loggers, check_loggers
-from landcue.training.objective import Objective, check_losses, unused_heads
+from landcue.training.objective import Objective, check_losses, describe_losses, unused_heads
 from landcue.training.samplers import Shares, epoch_seed
 from landcue.training.state import (
     TrainingState,
@@ -116,6 +116,7 @@ def train(
     """
     config, out = as_config(config), Path(out)
     check_losses(config)
+    _check_choice(config)
     check_loggers(config)
     create_transform(config.augment, config.model.image_size, config.data.in_chans)
     backbone = config.model.backbone
@@ -179,6 +180,14 @@ def _find_run(config: TrainingConfig, out: Path) -> Run | None:
     )  # fmt: skip
 
 
+def _check_choice(config: TrainingConfig) -> None:
+    known = list(VALIDATION_METRICS)
+    if config.model.n_bits:
+        known += [f"code/{name}" for name in VALIDATION_METRICS]
+    if config.choose_by not in known:
+        raise UsageError(f"choose_by: no metric {config.choose_by!r} (known: {', '.join(known)})")
+
+
 def create_model(config: TrainingConfig, label_names: Sequence[str]) -> NeuralEncoder:
     """Make the untrained encoder of a configuration, on the CPU."""
     options = config.model
@@ -229,6 +238,7 @@ class _Training:
             keep_freed_memory()
         torch.manual_seed(config.seed)
         self.images = read_split(config)
+        self.data = data_id(self.images)
         for line in dataset_warnings(config.data.dataset, self.images):
             message(f"warning: {line}")
         size = config.model.image_size
@@ -259,8 +269,6 @@ class _Training:
         labels = self.train.labels
         self.statistics = LabelStatistics.from_labels(torch.from_numpy(labels))
         self.model = create_model(config, self.images.label_names).to(self.device)
-        if self.val is not None:
-            self._check_choice()
         ema = config.optimizer.ema
         # What is validated and saved.
         self.kept = copy.deepcopy(self.model).requires_grad_(False) if ema else self.model
@@ -290,12 +298,10 @@ class _Training:
         """Train the epochs that are left."""
         team = self.team
         self.loggers = Loggers(self.config, self.out) if team.is_first else None
-        self.progress = team.each(
-            load_state, self.state, self.model, self.objective, self.optimizer, self._averaged()
-        ) or TrainingState(0, None, [])
+        self.progress = team.each(self._resume)
         resumed = self.progress.epoch
         readable = [record.id for record in self.train.records]
-        seen = {"dataset and split": data_id(self.images), "readable images": readable}
+        seen = {"dataset and split": self.data, "readable images": readable}
         team.agree("the data", seen, "use the same files in all processes")
         team.agree("the epoch to resume", resumed, "put the run folder where all nodes see it")
         if resumed:
@@ -309,6 +315,18 @@ class _Training:
             self.progress = team.first(self._close, row)
         return team.first(self._finish, resumed)
 
+    def _resume(self) -> TrainingState:
+        """Load the state of a training that was cut off; refuse one of other images."""
+        state = load_state(self.state, self.model, self.objective, self.optimizer, self._averaged())
+        if state is None:
+            return TrainingState(0, None, [], self.data)
+        if state.data not in ("", self.data):
+            raise UsageError(
+                f"the training in {self.out} began with other images, labels or parts than "
+                f"{self.config.data.root} holds now: restore them, or choose another --out folder"
+            )
+        return state
+
     def _close(self, row: dict[str, float]) -> TrainingState:
         """Validate after an epoch, keep the model if it is the best, and save the state."""
         config, old = self.config, self.progress
@@ -320,7 +338,8 @@ class _Training:
         better = score is None or old.best is None or score > old.best
         if better:
             self._save(history, scores, finished=False)
-        progress = TrainingState(old.epoch + 1, score if better else old.best, history)
+        best = score if better else old.best
+        progress = TrainingState(old.epoch + 1, best, history, self.data)
         average = self._averaged()
         save_state(self.state, self.model, self.objective, self.optimizer, progress, average)
         if self.loggers:
@@ -433,25 +452,16 @@ class _Training:
     def _averaged(self) -> NeuralEncoder | None:
         return None if self.kept is self.model else self.kept
 
-    def _check_choice(self) -> None:
-        known = list(VALIDATION_METRICS)
-        if self.config.model.n_bits:
-            known += [f"code/{name}" for name in VALIDATION_METRICS]
-        if self.config.choose_by not in known:
-            raise UsageError(
-                f"choose_by: no metric {self.config.choose_by!r} (known: {', '.join(known)})"
-            )
-
     def _save(
         self, history: list[dict[str, float]], scores: dict[str, float], *, finished: bool
     ) -> str:
         config = self.config
         provenance = {
             "dataset": config.data.dataset,
-            "data_id": data_id(self.images),
+            "data_id": self.data,
             "split": config.data.split,
             "seed": config.seed,
-            "loss": f"{config.loss.name} {config.loss.options or ''}".strip(),
+            "loss": describe_losses(config.loss),
             "label_statistics": self.statistics.to_json(),
             "scores": scores,
             "training": {

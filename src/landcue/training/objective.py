@@ -107,6 +107,17 @@ def _of_hash(section: LossSection) -> tuple[str, dict[str, Any]]:
     return name, section.options if name == section.name else {}
 
 
+def describe_losses(section: LossSection) -> str:
+    """Return names and options of the metric losses, those of both heads where they differ."""
+    found = {"embedding": (section.name, section.options), "hash": _of_hash(section)}
+    weights = {"embedding": section.embedding, "hash": section.hash}
+    used = {head: f"{name} {options or ''}".strip() for head, (name, options) in found.items()
+            if weights[head]} or {"embedding": NONE}  # fmt: skip
+    if len(set(used.values())) == 1:
+        return next(iter(used.values()))
+    return "; ".join(f"{text} ({head})" for head, text in used.items())
+
+
 def check_losses(config: TrainingConfig) -> None:
     """Make the losses of a configuration once, so that mistakes show before images are read."""
     model = config.model

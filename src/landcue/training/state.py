@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,11 +75,13 @@ class TrainingState:
         epoch: Number of finished epochs.
         best: Best validation score so far; ``None`` without validation.
         history: One row per finished epoch, as in ``metrics.csv``.
+        data: What :func:`landcue.data.splits.data_id` returned for the images; empty if unknown.
     """
 
     epoch: int
     best: float | None
     history: list[dict[str, float]]
+    data: str = ""
 
 
 def save_state(
@@ -99,8 +101,7 @@ def save_state(
     for index, entries in state.items():
         for key, value in entries.items():
             tensors[f"optimizer.{index}.{key}"] = value.detach().cpu().contiguous()
-    note = {"epoch": progress.epoch, "best": progress.best, "history": progress.history}
-    write_atomic(file, save(tensors, metadata={"progress": json.dumps(note)}))
+    write_atomic(file, save(tensors, metadata={"progress": json.dumps(asdict(progress))}))
 
 
 def load_state(
@@ -129,7 +130,7 @@ def load_state(
                 entries.setdefault(int(index), {})[key] = tensor
         whole = optimizer.state_dict()
         optimizer.load_state_dict({"state": entries, "param_groups": whole["param_groups"]})
-        return TrainingState(int(note["epoch"]), note["best"], note["history"])
+        return TrainingState(**note)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"{file} cannot be resumed ({first_line(error)}); delete it to start over"
