@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
+import landcue
 from landcue.models.load import find_model, load_model
 
 
@@ -43,3 +47,46 @@ def test_the_same_batch_gives_the_same_bits(encoder, images, size):
     assert np.array_equal(first.code, second.code)
     assert np.array_equal(first.embedding, second.embedding)
     assert np.array_equal(first.label_scores, second.label_scores)
+
+
+def pillow_images():
+    rng = np.random.default_rng(1)
+    rgb = rng.integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    deep = rng.integers(0, 4000, (40, 60))
+    upright = Image.fromarray(rgb)
+    turned = Image.fromarray(rgb)
+    turned.getexif()[0x0112] = 6
+    half = np.dstack([rgb, np.repeat(np.uint8([0, 255]), 30)[None].repeat(40, axis=0)])
+    return {
+        "RGB": (upright, "PNG"),
+        "L": (upright.convert("L"), "PNG"),
+        "P": (upright.convert("P"), "PNG"),
+        "RGBA": (Image.fromarray(half), "PNG"),
+        "EXIF": (turned, "PNG"),
+        "I;16": (Image.fromarray(deep.astype(np.uint16)), "PNG"),
+        "I": (Image.fromarray(deep.astype(np.int32)), "TIFF"),
+        "F": (Image.fromarray((deep / 4000).astype(np.float32)), "TIFF"),
+    }
+
+
+@pytest.mark.parametrize("mode", pillow_images())
+def test_a_pillow_image_is_encoded_as_its_file(encoder, tmp_path, mode):
+    image, kind = pillow_images()[mode]
+    held = io.BytesIO()
+    image.save(held, kind, exif=image.getexif())
+    file = tmp_path / f"a.{kind.lower()}"
+    file.write_bytes(held.getvalue())
+    opened = Image.open(file)
+    for given in (image, opened):
+        assert np.array_equal(encoder.encode([given]).embedding, encoder.encode([file]).embedding)
+
+
+def test_a_pillow_image_finds_what_its_file_finds(tmp_path):
+    for name, (image, kind) in pillow_images().items():
+        image.save(tmp_path / f"{name.replace(';', '-')}.{kind.lower()}", exif=image.getexif())
+    archive = landcue.index(tmp_path, tmp_path / "archive")
+    for file in sorted(tmp_path.glob("*.*")):
+        if file.is_file():
+            with Image.open(file) as image:
+                hits = archive.search(image, k=1)
+            assert hits[0].distance == pytest.approx(0, abs=1e-6), file.name

@@ -385,6 +385,15 @@ def _exif(image: Image.Image) -> tuple[Bounds | None, dt.datetime | None]:
     return bounds, time
 
 
+def read_pillow(image: Image.Image) -> ByteArray:
+    """Return a Pillow image as its file is read, uint8 ``[h, w, 3]``; see :func:`read_image`."""
+    if image.mode[0] in "IF":  # 16 bits or more
+        held = io.BytesIO()
+        image.save(held, "TIFF")
+        return read_image(held.getvalue(), name=f"the image of mode {image.mode}")
+    return np.asarray(_to_rgb(image))
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)

@@ -52,7 +52,9 @@ def _pixels(image: Any, bands: int, size: int) -> ByteArray:
 
         image = read_picture(Path(image), SceneOptions(channels=bands, side=size)).pixels
     elif not isinstance(image, np.ndarray) and hasattr(image, "convert"):  # of Pillow
-        image = np.asarray(image.convert("RGB"))
+        from landcue.data.images import read_pillow
+
+        image = read_pillow(image)
     shape, kind = np.shape(image), getattr(image, "dtype", type(image).__name__)
     if kind != np.uint8 or len(shape) != 3 or shape[2] != bands or 0 in shape:
         raise UsageError(f"need uint8 images [h, w, {bands}], got {kind} {list(shape)}")

@@ -374,7 +374,7 @@ def common_scenes(sources: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _read(example: Any, encoder: Encoder, scenes: Mapping[str, Any]) -> ByteArray:
     """Return the pixels of an image, uint8 ``[h, w, C]``; rasters are read like the archive's."""
-    from landcue.data.images import read_picture
+    from landcue.data.images import read_picture, read_pillow
     from landcue.data.names import find_spelling
     from landcue.data.objects import is_object, look_up
     from landcue.data.pictures import Scale
@@ -385,7 +385,7 @@ def _read(example: Any, encoder: Encoder, scenes: Mapping[str, Any]) -> ByteArra
             raise UsageError(f"the image is {list(example.shape)}: it has no pixels")
         return example
     if isinstance(example, Image):
-        return np.asarray(example.convert("RGB"))
+        return read_pillow(example)
     bands = scenes.get("bands")
     channels = len(bands) if bands else getattr(encoder, "in_chans", 3)
     options = SceneOptions(
