@@ -109,3 +109,17 @@ def test_kept_between_forward_and_backward_is_far_less_than_the_pairs(name):
         value = loss(z, y)
     assert value.requires_grad
     assert 0 < sum(kept.tensor.numel() for kept in alive) < N * N / 2
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_pair_of_an_image_with_itself_is_never_counted(name):
+    z, y, _ = data(20)
+    pairs = torch.triu_indices(20, 20, 1)
+    pairs = torch.cat([pairs, pairs.flip(0)], 1)
+    itself = torch.arange(20).expand(2, 20)
+    torch.manual_seed(0)
+    loss = LOSSES[name]()
+    for given in (pairs, pairs[:, ::3]):
+        more = torch.cat([given, itself], 1)
+        expected = loss(z, y, (*given, *given)).detach()
+        assert torch.equal(loss(z, y, (*more, *more)).detach(), expected)

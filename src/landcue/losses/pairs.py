@@ -232,6 +232,8 @@ class PairLoss(nn.Module):
         kept = None
         if indices_tuple is not None:
             kept = _kept_pairs(indices_tuple, n, len(other_y)).to(z.device)
+            if other is None:
+                kept.fill_diagonal_(False)
         if self.normalize:
             z = F.normalize(z, dim=1)
             other = None if other is None else F.normalize(other, dim=1)
