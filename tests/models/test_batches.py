@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import landcue
+from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.models.load import find_model, load_model
 
 
@@ -90,3 +91,21 @@ def test_a_pillow_image_finds_what_its_file_finds(tmp_path):
             with Image.open(file) as image:
                 hits = archive.search(image, k=1)
             assert hits[0].distance == pytest.approx(0, abs=1e-6), file.name
+
+
+def test_many_images_are_not_in_memory_with_all_their_activations():
+    model = NeuralEncoder(
+        build_config("test_efficientnet", dim=8, n_bits=8, label_names=("a",), image_size=32)
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (1100, 32, 32, 3)).astype(np.uint8)
+    seen = []
+    model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    whole = model.encode(pixels)
+    assert sum(seen) == 1100
+    assert max(seen) <= 512
+    for first in (0, 500, 1024):
+        part = model.encode(pixels[first : first + 76])
+        rows = slice(first, first + 76)
+        assert whole.embedding[rows] == pytest.approx(part.embedding, abs=1e-3)
+        assert whole.label_scores[rows] == pytest.approx(part.label_scores, abs=1e-3)
+        assert np.mean(whole.code[rows] == part.code) > 0.95

@@ -29,6 +29,8 @@ from landcue.types import ByteArray, Encoding, Images
 
 Projection = Literal["mlp", "linear"]
 Space = Literal["embedding", "features"]
+_AT_ONCE = 512
+"""Images whose activations are in memory together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +247,11 @@ class NeuralEncoder(nn.Module):
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=has_bf16(self.device))
         with torch.inference_mode(), half:
             # NHWC memory seen as NCHW is exactly channels_last: no copy.
-            x = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2)
-            return self(self.normalize(x))
+            x = torch.from_numpy(batch).permute(0, 3, 1, 2)
+            parts = [self(self.normalize(some.to(self.device))) for some in x.split(_AT_ONCE)]
+            if len(parts) == 1:
+                return parts[0]
+            return Outputs(*(torch.cat(some) for some in zip(*parts, strict=True)))
 
     def encode(self, images: Images) -> Encoding:
         """Encode image files, Pillow images or uint8 arrays ``[h, w, C]`` of any sizes.
