@@ -22,6 +22,7 @@ from landcue.experiments.tables import comparisons, to_json, to_latex, to_markdo
 from landcue.files import exclusive
 from landcue.training.config import read_config
 from landcue.training.evaluation import Spaces
+from landcue.training.images import read_split
 
 
 @pytest.fixture(scope="module")
@@ -468,3 +469,16 @@ def test_a_run_is_not_measured_on_images_that_were_divided_anew(images, tmp_path
         run_experiment(write(tmp_path, root, methods=methods, seeds=[1]), out)
     shutil.rmtree(out)
     assert run_experiment(write(tmp_path, root, methods=methods, seeds=[1]), out).readings == 1
+
+
+def test_images_of_the_test_part_that_cannot_be_read_are_named(images, tmp_path):
+    root = tmp_path / "images"
+    shutil.copytree(images, root)
+    spec = write(tmp_path, root, methods={"marc": {}}, seeds=[1])
+    part = read_split(spec.training("marc", 1, None)).part("test")
+    part.records[0].path.write_bytes(b"no image")
+    said: list[str] = []
+    results = run_experiment(spec, tmp_path / "out", message=said.append)
+    assert results.rows[0].test[1].facts["n_query"] == len(part.records) - 1
+    (line,) = [line for line in said if line.startswith("skipped")]
+    assert part.records[0].path.name in line

@@ -11,6 +11,7 @@ from landcue.cli.main import app
 from landcue.data.datasets import FACTS
 from landcue.errors import DataError, UsageError
 from landcue.experiments import PRESETS, estimate_hours, read_preset, run, to_markdown
+from landcue.experiments.spec import cells
 
 TINY = ("model.image_size=32", "model.backbone=mobilenetv3_small_050", "optimizer.epochs=1",
         "optimizer.batch_size=8", "model.pooling=avg")  # fmt: skip
@@ -83,11 +84,9 @@ def dataset_of(preset):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_runs_end_to_end_and_resumes(copies, tmp_path, preset):
-    bits = ("model.n_bits=8",) if preset.startswith("dhcl") else ()
     spec = read_preset(
-        preset, copies[dataset_of(preset)], init="none", settings=TINY + bits, seeds=[1],
-        partial=True,
-    )  # fmt: skip
+        preset, copies[dataset_of(preset)], init="none", settings=TINY, seeds=[1], partial=True
+    )
     spec = spec.model_copy(update={"bits": spec.bits[:1]})
     first = next(iter(spec.methods))
     results = run(spec, tmp_path / "out", only=[first])
@@ -143,3 +142,24 @@ def test_the_command_names_what_is_missing(tmp_path, words, message):
     result = CliRunner().invoke(app, ["experiment", *words, "--out", str(tmp_path / "out")])
     assert result.exit_code == 2 or isinstance(result.exception, UsageError)
     assert message in result.output or message in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("preset", "setting"),
+    [
+        ("dhcl-ucmd", "loss.options.scale=16"),
+        ("dhcl-ucmd", "loss.name=supcon"),
+        ("dhcl-ucmd", "model.n_bits=8"),
+        ("marc-whdld", "seed=7"),
+    ],
+)
+def test_a_setting_that_no_method_takes_is_refused(copies, preset, setting):
+    root = copies[dataset_of(preset)]
+    with pytest.raises(UsageError, match=f"{setting}.: all methods of preset {preset} have"):
+        read_preset(preset, root, init="none", settings=(*TINY, setting), partial=True)
+    taken = ("loss.label=0.5", "data.split=per-class-50-20-30-seed{seed}", "optimizer.lr=1e-3")
+    spec = read_preset(preset, root, init="none", settings=(*TINY, *taken), partial=True)
+    cell = cells(spec)[-1]
+    config = spec.training(cell.method, cell.seed, cell.bits)
+    assert (config.loss.label, config.optimizer.lr) == (0.5, 1e-3)
+    assert config.data.split == f"per-class-50-20-30-seed{cell.seed}"

@@ -28,7 +28,7 @@ from landcue.metrics.report import Report
 from landcue.models.checkpoint import load_checkpoint
 from landcue.training.config import TrainingConfig
 from landcue.training.evaluation import Spaces, annotate, count_labels, encode_images
-from landcue.training.images import ImageDataset
+from landcue.training.images import ImageDataset, Message, ignore
 from landcue.types import ByteArray
 
 if TYPE_CHECKING:
@@ -254,7 +254,14 @@ def load_measured(file: Path) -> Measured | None:
 class Encodings:
     """The parts of a run's data in every space of its model, encoded when first asked for."""
 
-    def __init__(self, run: Path, config: TrainingConfig, images: ImageSet, tick: Tick) -> None:
+    def __init__(
+        self,
+        run: Path,
+        config: TrainingConfig,
+        images: ImageSet,
+        tick: Tick,
+        message: Message = ignore,
+    ) -> None:
         checkpoint = load_checkpoint(run)
         if checkpoint.provenance.get("data_id") != data_id(images):
             raise ModelError(
@@ -262,7 +269,7 @@ class Encodings:
                 "now, and may have seen what is to be measured: restore them, or delete the run"
             )
         self._model = checkpoint.encoder
-        self._config, self._images, self._tick = config, images, tick
+        self._config, self._images, self._tick, self._message = config, images, tick, message
         self._parts: dict[str, tuple[Annotations, Spaces]] = {}
 
     @property
@@ -294,6 +301,8 @@ class Encodings:
             size = self._model.config.image_size
             images = ImageDataset(records, self._images.label_names, size, self._config.data.bands)
             images.drop_unreadable()
+            for problem in images.problems:
+                self._message(f"skipped {problem.what}")
             spaces = encode_images(
                 self._model, images, lambda i, n: self._tick(f"encoding {name}", i, n)
             )

@@ -14,7 +14,7 @@ from landcue.data.datasets import FACTS
 from landcue.data.datasets.check import shortfall
 from landcue.errors import DataError, UsageError, did_you_mean
 from landcue.experiments.runner import cells
-from landcue.experiments.spec import Spec, Values, check_spec, merged
+from landcue.experiments.spec import Spec, Values, check_spec, filled, merged
 from landcue.models.encoder import has_bf16
 from landcue.training.config import TrainingConfig, override
 from landcue.training.images import read_split
@@ -156,7 +156,7 @@ def read_preset(
     """
     if name not in PRESETS:
         raise UsageError(f"there is no preset {name!r}{did_you_mean(name, PRESETS)}")
-    values = dict(PRESETS[name])
+    values, settings = dict(PRESETS[name]), tuple(settings)
     places: Values = {"data": {"root": str(Path(data_root).expanduser().resolve())}}
     if init is not None:
         known = str(init) in ("hub", "none")
@@ -166,6 +166,7 @@ def read_preset(
     if chosen := tuple(seeds):
         values["seeds"] = chosen
     spec = check_spec(Path(f"preset {name}"), {"name": name, **values})
+    _check_settings(spec, settings)
     cell = cells(spec)[0]
     config = spec.training(cell.method, cell.seed, cell.bits)
     images = read_split(config)
@@ -177,6 +178,29 @@ def read_preset(
             "accept what is there with --partial"
         )
     return spec
+
+
+def _check_settings(spec: Spec, settings: Iterable[str]) -> None:
+    """Refuse a setting that is in force for no method, since all have one of their own."""
+    for assignment in settings:
+        path = assignment.partition("=")[0].strip().split(".")
+        wanted = _value_at(spec.base, path)
+        if not any(
+            _value_at(spec.settings(cell.method, cell.seed, cell.bits), path)
+            == filled(wanted, cell.seed)
+            for cell in cells(spec)
+        ):
+            raise UsageError(
+                f"--set {assignment!r}: all methods of preset {spec.name} have a value of their "
+                "own there; write an experiment of your own for others"
+            )
+
+
+def _value_at(values: Values, path: Iterable[str]) -> object:
+    held: Any = values
+    for key in path:
+        held = held.get(key) if isinstance(held, dict) else None
+    return held
 
 
 def estimate_hours(spec: Spec, steps: int = 2) -> Estimate:

@@ -302,7 +302,9 @@ class _Runner:
                 del self.open[next(iter(self.open))]  # the oldest
             config = self._config(cell)
             images = self._images(config)
-            self.open[cell] = Encodings(self._folder(cell), config, images, self.progress)
+            self.open[cell] = Encodings(
+                self._folder(cell), config, images, self.progress, self.message
+            )
         return self.open[cell]
 
     def _images(self, config: TrainingConfig) -> ImageSet:

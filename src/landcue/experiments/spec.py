@@ -121,12 +121,16 @@ class Spec(BaseModel):
         Raises:
             UsageError: A setting that does not exist or does not fit.
         """
+        return make_config(self.settings(name, seed, bits))
+
+    def settings(self, name: str, seed: int, bits: int | None) -> Values:
+        """Return the training settings of one trained method, unchecked."""
         method = self.methods[name]
         values = merged(self.base, method.config)
-        values = cast(Values, _filled(values, seed)) | {"seed": seed}
+        values = cast(Values, filled(values, seed)) | {"seed": seed}
         if bits is not None:
             values = merged(values, {"model": {"n_bits": bits + method.extra_bits}})
-        return make_config(values)
+        return values
 
 
 def read_spec(file: Path, base: Values | None = None) -> Spec:
@@ -196,9 +200,10 @@ def merged(base: Values, over: Values) -> Values:
     return result
 
 
-def _filled(value: Any, seed: int) -> Any:
+def filled(value: Any, seed: int) -> Any:
+    """Return a value in whose texts ``{seed}`` is replaced."""
     if isinstance(value, dict):
-        return {key: _filled(item, seed) for key, item in cast(Values, value).items()}
+        return {key: filled(item, seed) for key, item in cast(Values, value).items()}
     return value.replace("{seed}", str(seed)) if isinstance(value, str) else value
 
 
