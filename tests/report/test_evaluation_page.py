@@ -186,3 +186,15 @@ def test_markdown_and_latex_hold_the_same_numbers(subject):
     for body in re.findall(r"\\toprule\n(.*?)\\bottomrule", tex, re.DOTALL):
         rows = [row for row in body.splitlines() if row.endswith(r"\\")]
         assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1
+
+
+@pytest.mark.parametrize("n_gallery", [None, 25])
+def test_the_page_says_whether_a_query_may_find_itself(make_subject, read_page, n_gallery):
+    made = make_subject(n_gallery=n_gallery)
+    text = read_page(evaluation_page(made, "2026-01-31")).text
+    rules = ("a query does not find itself", "an item with the id of the query counts")
+    wanted, other = rules if n_gallery is None else reversed(rules)
+    assert wanted in text
+    assert other not in text
+    for rule in made.main.scores.rules():
+        assert rule in text

@@ -398,7 +398,7 @@ def _picture(name: str, pictures: dict[str, bytes]) -> str | None:
 
 def _protocol(subject: Evaluation) -> dict[str, Any]:
     scores = subject.main.scores
-    rules = [*scores.protocol.describe(), *size_facts(scores.counts)]
+    rules = [*scores.rules(), *size_facts(scores.counts)]
     definitions = list(scores.protocol.definitions().items())
     if scores.retrieval_time:
         definitions.append((RETRIEVAL_TIME, scores.retrieval_time.describe()))
