@@ -8,8 +8,6 @@ permutations. A random ranking is one single group: its curves are the chance le
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,14 +19,21 @@ from landcue.metrics.annotations import Annotations
 from landcue.metrics.distances import Distances
 from landcue.metrics.protocol import Protocol
 from landcue.metrics.relevance import Floats, Integers, pair_table
-from landcue.metrics.scoring import Block, Part, Ranked, Ranker, Table, Tables
+from landcue.metrics.scoring import (
+    Block,
+    Part,
+    Ranked,
+    Ranker,
+    Table,
+    Tables,
+    worker_threads,
+)
 
 KINDS = ("P", "recall", "nDCG")
 """What is drawn over k: kinds of :mod:`landcue.metrics.protocol`."""
 
 _LEVELS = 101
 _POINTS = 48
-_MOST_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ def compute_curves(
     # Mean over queries: sums and counts, so that no value per query and k is kept.
     sums = {"k": np.zeros((2, len(KINDS), ks.size)), "recall": np.zeros((2, 1, _LEVELS))}
     counts = {"k": np.zeros((len(KINDS), 1)), "recall": np.zeros((1, 1))}
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with worker_threads() as pool:
         for parts in ranker.parts():
             for over_k, over_recall in pool.map(measure, parts):
                 for name, values in (("k", over_k), ("recall", over_recall)):
@@ -227,8 +232,7 @@ def _by_k(block: Block, tables: Tables, protocol: Protocol, ks: Integers) -> Flo
     random = gain / size * np.cumsum(discounts)[np.minimum(ks, size) - 1]
     ideal = np.zeros((len(gain), ks.size))
     if gain.any():
-        levels = -np.unique(-gains[gains > 0])
-        held = np.stack([census.count(gains == level) for level in levels], axis=-1)
+        levels, held = census.by_level(("exponential", protocol.gain), gains)
         ideal = np.stack([measures.ideal_dcg(levels, held, int(k)) for k in ks], axis=1)
 
     out = np.empty((2, len(KINDS), len(n_relevant), ks.size))

@@ -174,15 +174,7 @@ def mean_over_runs(values: Sequence[float]) -> tuple[float, float]:
     if len(values) < 2:
         return mean, float("nan")
     error = float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return mean, _T975[min(len(values) - 1, len(_T975)) - 1] * error
-
-
-# 97.5 % quantiles of Student's t with 1 to 30 degrees of freedom; the last one serves for more.
-_T975 = (
-    12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
-    2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
-    2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423,
-)  # fmt: skip
+    return mean, student_quantile(len(values) - 1) * error
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,19 +199,18 @@ def _values(
 ) -> Floats:
     k = metric.k
     if k is None:
+        if metric.kind == "MRR":
+            return measures.reciprocal_rank(groups)
         whole = {
             "AP": measures.average_precision,
             "R-precision": measures.r_precision,
             "ANMRR": measures.nmrr,
         }
-        if metric.kind == "MRR":
-            return measures.reciprocal_rank(groups)
         return whole[metric.kind](groups, n_relevant)
     if metric.kind.startswith("AP@k"):
         return measures.average_precision(groups, n_relevant, k, metric.kind[5:] or "min(k,R)")
-    of_relevant = {"recall": measures.recall}
-    if metric.kind in of_relevant:
-        return of_relevant[metric.kind](groups, n_relevant, k)
+    if metric.kind == "recall":
+        return measures.recall(groups, n_relevant, k)
     if metric.kind in ("nDCG", "nDCG-linear"):
         if not table.any():
             return np.zeros(len(n_relevant))
@@ -419,6 +418,12 @@ def _count(codes: Codes, hidden: Mask, n_codes: int) -> Census:
 
 _MOST_THREADS = 4
 
+
+def worker_threads() -> ThreadPoolExecutor:
+    """Return the threads that rank and measure parts of the queries."""
+    return ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
+
+
 PartType = TypeVar("PartType")
 
 
@@ -461,7 +466,7 @@ def measure(
         return np.stack([score_block(wanted, tables, block.census, s, depth) for s in sources])
 
     done = 0
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with worker_threads() as pool:
         for parts in batches:
             for block in pool.map(score, parts):
                 values[:, :, done : done + block.shape[2]] = block

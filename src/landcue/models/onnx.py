@@ -95,6 +95,11 @@ class OnnxEncoder:
 
     Its fingerprint is the SHA-256 of the file: int8 and float32 give other vectors than torch in
     bfloat16, so an archive is searched by what indexed it.
+
+    Attributes:
+        card: What the file says of itself.
+        has_locations: Whether the file can compare the regions of images.
+        has_features: Whether the file returns its pooled features.
     """
 
     def __init__(self, file: Path, *, threads: int | None = None) -> None:
@@ -118,53 +123,17 @@ class OnnxEncoder:
         self.unfinished, self.on_cpu = False, True
         self.fingerprint = hashlib.sha256(data).hexdigest()
         shapes = {out.name: out.shape for out in self._session.get_outputs()}
-        self._names = frozenset(shapes)
+        self.has_locations, self.has_features = LOCATIONS in shapes, FEATURES in shapes
         optional = {value.name for value in self._session.get_overridable_initializers()}
         self._asked = {WITH_LOCATIONS: np.array(True)} if WITH_LOCATIONS in optional else {}
         shape = shapes.get("embedding", ())
         if len(shape) != 2 or not isinstance(shape[1], int):
             raise ModelError(f"{file} returns no embeddings [n, d]; {_HINT}")
-        self._dim = shape[1]
-
-    @property
-    def dim(self) -> int:
-        """Length of a retrieval embedding."""
-        return self._dim
-
-    @property
-    def n_bits(self) -> int:
-        """Bits of a hash code."""
-        return int(self.card.model["n_bits"])
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """Names of the label scores."""
-        return tuple(self.card.model["label_names"])
-
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of a prepared image."""
-        return int(self.card.model["image_size"])
-
-    @property
-    def in_chans(self) -> int:
-        """Bands of an image."""
-        return int(self.card.model.get("in_chans", 3))
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Whatever the training of its checkpoint wrote."""
-        return self.card.provenance
-
-    @property
-    def has_locations(self) -> bool:
-        """Whether the file can compare the regions of images."""
-        return LOCATIONS in self._names
-
-    @property
-    def has_features(self) -> bool:
-        """Whether the file returns its pooled features."""
-        return FEATURES in self._names
+        self.dim: int = shape[1]
+        model = self.card.model
+        self.n_bits, self.image_size = int(model["n_bits"]), int(model["image_size"])
+        self.label_names: tuple[str, ...] = tuple(model["label_names"])
+        self.in_chans, self.provenance = int(model.get("in_chans", 3)), self.card.provenance
 
     def prepare(self, image: ByteArray) -> ByteArray:
         """Resize one decoded image, uint8 ``[h, w, C]``, to ``[s, s, C]``."""
@@ -192,7 +161,7 @@ class OnnxEncoder:
         Raises:
             UsageError: The file was exported without it.
         """
-        if LOCATIONS not in self._names:
+        if not self.has_locations:
             raise UsageError(
                 "similar regions need the model as it was trained; this one was exported"
             )

@@ -173,7 +173,7 @@ def _contest(
     first: Evaluation, second: Evaluation, pair: tuple[str, str], resamples: int, seed: int
 ) -> Contest:
     ours, theirs = first.spaces[pair[0]].scores, second.spaces[pair[1]].scores
-    rows = _rows(first.query, second.query)
+    rows = rows_of(first.query, second.query)
 
     def line(mine: Floats, other: Floats) -> Line:
         counted = ~np.isnan(mine - other)
@@ -210,7 +210,7 @@ def _holm(lines: Mapping[str, Line]) -> dict[str, Line]:
     }
 
 
-def _rows(ours: Annotations, theirs: Annotations) -> list[int]:
+def rows_of(ours: Annotations, theirs: Annotations) -> list[int]:
     """Return the rows of ``theirs`` in the order of ``ours``."""
     row = {name: place for place, name in enumerate(theirs.ids)}
     return [row[name] for name in ours.ids]
@@ -227,7 +227,7 @@ def _check_images(what: str, names: str, ours: Annotations, theirs: Annotations)
     if sorted(ours.label_names) != sorted(theirs.label_names):
         raise UsageError(f"{names} use different labels: compare models on the same annotation")
     columns = [theirs.label_names.index(name) for name in ours.label_names]
-    differ = ours.labels != theirs.labels[_rows(ours, theirs)][:, columns]
+    differ = ours.labels != theirs.labels[rows_of(ours, theirs)][:, columns]
     wrong = np.flatnonzero(differ.any(axis=1))
     if wrong.size:
         raise UsageError(

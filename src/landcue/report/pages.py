@@ -23,7 +23,14 @@ from landcue.report.charts import (
     label_figure,
     map_figure,
 )
-from landcue.report.comparison import Contest, column_names, label_cells, metric_cells, verdict
+from landcue.report.comparison import (
+    Contest,
+    column_names,
+    label_cells,
+    metric_cells,
+    rows_of,
+    verdict,
+)
 from landcue.report.embedding_map import categories, make_map
 from landcue.report.evaluation import Evaluation, Space
 from landcue.report.queries import (
@@ -312,8 +319,7 @@ def _differing(both: Sequence[tuple[str, Evaluation]]) -> list[tuple[str, list[_
     """Return the queries that each of two models does most better than the other."""
     (names, (first, second)) = [name for name, _ in both], [subject for _, subject in both]
     metric = deciding_metric(first.main.scores.protocol)
-    row_of = {name: row for row, name in enumerate(second.query.ids)}
-    rows = np.array([row_of[name] for name in first.query.ids])
+    rows = rows_of(first.query, second.query)
     ours = first.main.scores.per_query[metric.name]
     theirs = second.main.scores.per_query[metric.name]
     gains = (ours - theirs[rows]) * (-1 if metric.family.falling else 1)
@@ -325,7 +331,7 @@ def _differing(both: Sequence[tuple[str, Evaluation]]) -> list[tuple[str, list[_
         for row in some[:_DIFFERING]:
             for model, subject, place, values in (
                 (names[0], first, row, ours),
-                (names[1], second, int(rows[row]), theirs),
+                (names[1], second, rows[row], theirs),
             ):
                 title = f"{model} · {metric.name}"
                 queries += _query_rows(subject, [place], _COMPARED_HITS, values, title)

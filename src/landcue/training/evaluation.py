@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from landcue.metrics.evaluation import evaluate, evaluate_codes
 from landcue.metrics.protocol import DEFAULT, Protocol, find_protocol
 from landcue.metrics.report import Report
 from landcue.models.checkpoint import load_checkpoint
-from landcue.models.encoder import NeuralEncoder
+from landcue.models.encoder import NeuralEncoder, Outputs
 from landcue.report.evaluation import (
     Evaluation,
     code_space,
@@ -61,24 +61,33 @@ class Spaces:
     label_scores: FloatArray
 
 
+def outputs_of(
+    model: NeuralEncoder,
+    images: ImageDataset,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Outputs]:
+    """Yield what a model says about images of its size, a batch in memory at a time."""
+    with ThreadPoolExecutor(max(2, core_count())) as pool:
+        for first in range(0, len(images), _BATCH):
+            rows = range(first, min(first + _BATCH, len(images)))
+            yield model.outputs(images.batch(rows, pool))
+            if progress:
+                progress(rows.stop, len(images))
+
+
 def encode_images(
     model: NeuralEncoder,
     images: ImageDataset,
     progress: Callable[[int, int], None] | None = None,
 ) -> Spaces:
-    """Encode images of the model's size in batches, so that one batch is in memory at a time."""
+    """Encode images of the model's size."""
     parts: list[tuple[FloatArray, FloatArray, ByteArray, FloatArray]] = []
-    with ThreadPoolExecutor(max(2, core_count())) as pool:
-        for first in range(0, len(images), _BATCH):
-            rows = range(first, min(first + _BATCH, len(images)))
-            out = model.outputs(images.batch(rows, pool))
-            features = out.features.cpu().numpy()
-            features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-            bits = out.hash.cpu().numpy() > 0
-            scores = model.label_scores(out.logits).cpu().numpy()
-            parts.append((out.embedding.cpu().numpy(), features, pack_bits(bits), scores))
-            if progress:
-                progress(rows.stop, len(images))
+    for out in outputs_of(model, images, progress):
+        features = out.features.cpu().numpy()
+        features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+        bits = out.hash.cpu().numpy() > 0
+        scores = model.label_scores(out.logits).cpu().numpy()
+        parts.append((out.embedding.cpu().numpy(), features, pack_bits(bits), scores))
     embedding, features, code, scores = (np.concatenate(p) for p in zip(*parts, strict=True))
     return Spaces(embedding, features, code, model.n_bits, scores)
 
@@ -157,11 +166,7 @@ def calibrate_labels(model: NeuralEncoder, images: ImageDataset) -> dict[str, An
         ``images``, and ``before`` and ``after`` with the ``cross_entropy`` of the probabilities
         and their mean ``gap`` to the frequencies (on the same images).
     """
-    logits: list[FloatArray] = []
-    with ThreadPoolExecutor(max(2, core_count())) as pool:
-        for first in range(0, len(images), _BATCH):
-            rows = range(first, min(first + _BATCH, len(images)))
-            logits.append(model.outputs(images.batch(rows, pool)).logits.float().cpu().numpy())
+    logits = [out.logits.float().cpu().numpy() for out in outputs_of(model, images)]
     found, exclusive = np.concatenate(logits), model.config.exclusive_labels
 
     def errors() -> dict[str, float]:

@@ -9,8 +9,8 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from landcue.data.datasets import dataset_warnings
 from landcue.data.splits import data_id
 from landcue.errors import LandcueError, ModelError, UsageError
-from landcue.files import core_count, exclusive
+from landcue.files import exclusive
 from landcue.losses.statistics import LabelStatistics
 from landcue.models.backbones import (
     PACKAGE,
@@ -37,7 +37,12 @@ from landcue.training.augment import create_transform
 from landcue.training.averages import update_average
 from landcue.training.config import TrainingConfig, as_config, save_config
 from landcue.training.distributed import Team
-from landcue.training.evaluation import VALIDATION_METRICS, calibrate_labels, validation_scores
+from landcue.training.evaluation import (
+    VALIDATION_METRICS,
+    calibrate_labels,
+    outputs_of,
+    validation_scores,
+)
 from landcue.training.images import (
     EpochBatches,
     ImageDataset,
@@ -61,7 +66,6 @@ from landcue.training.state import (
     set_lr,
 )
 
-_FEATURE_BATCH = 64
 _MARGIN = 1.15  # training pixels are kept this much larger than a crop's side
 
 
@@ -402,17 +406,12 @@ class _Training:
         backbone, images = self.model.backbone, self.train
         backbone.requires_grad_(False)
         self.frozen = list(backbone.modules())
-        images.transform, n = None, len(images)
+        images.transform = None
         plain = ImageDataset(
             images.records, images.label_names, self.config.model.image_size, images.bands
         )
-        parts: list[Tensor] = []
-        with ThreadPoolExecutor(max(2, core_count())) as pool:
-            for first in range(0, n, _FEATURE_BATCH):
-                rows = range(first, min(first + _FEATURE_BATCH, n))
-                parts.append(self.model.outputs(plain.batch(rows, pool)).features)
-                self.show("computing features", rows.stop, n)
-        return torch.cat(parts).clone()
+        made = outputs_of(self.model, plain, partial(self.show, "computing features"))
+        return torch.cat([out.features for out in made]).clone()
 
     def _loaded(self) -> Iterator[tuple[Tensor, Tensor]]:
         if self.features is not None:
