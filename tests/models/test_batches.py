@@ -11,6 +11,7 @@ from PIL import Image
 import landcue
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.models.load import find_model, load_model
+from landcue.models.pretrained.encoder import PretrainedEncoder
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +110,29 @@ def test_many_images_are_not_in_memory_with_all_their_activations():
         assert whole.embedding[rows] == pytest.approx(part.embedding, abs=1e-3)
         assert whole.label_scores[rows] == pytest.approx(part.label_scores, abs=1e-3)
         assert np.mean(whole.code[rows] == part.code) > 0.95
+
+
+def test_many_images_are_given_to_a_pretrained_model_in_parts():
+    encoder = PretrainedEncoder(Counting())
+    pixels = np.random.default_rng(0).integers(0, 256, (1100, 8, 8, 3)).astype(np.uint8)
+    whole = encoder.encode(pixels)
+    assert sum(encoder.tower.seen) == 1100
+    assert max(encoder.tower.seen) <= 512
+    assert np.array_equal(whole.embedding[500:600], encoder.encode(pixels[500:600]).embedding)
+
+
+class Counting:
+    """A tower whose features are the mean colors of an image, and which notes how many it gets."""
+
+    name, fingerprint, image_size, n_features = "test:colors", "0" * 64, 8, 3
+    bands, has_text, on_cpu = ("red", "green", "blue"), False, True
+
+    def __init__(self):
+        self.seen = []
+
+    def prepare(self, image):
+        return image
+
+    def features(self, pixels):
+        self.seen.append(len(pixels))
+        return pixels.mean(axis=(1, 2), dtype=np.float32)

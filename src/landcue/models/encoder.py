@@ -24,13 +24,11 @@ from landcue.models.backbones import (
     normalization,
 )
 from landcue.models.pooling import Pooling, set_pooling
-from landcue.models.resize import resize_square, to_batch
+from landcue.models.resize import AT_ONCE, resize_square, to_batch
 from landcue.types import ByteArray, Encoding, Images
 
 Projection = Literal["mlp", "linear"]
 Space = Literal["embedding", "features"]
-_AT_ONCE = 512
-"""Images whose activations are in memory together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +246,7 @@ class NeuralEncoder(nn.Module):
         with torch.inference_mode(), half:
             # NHWC memory seen as NCHW is exactly channels_last: no copy.
             x = torch.from_numpy(batch).permute(0, 3, 1, 2)
-            parts = [self(self.normalize(some.to(self.device))) for some in x.split(_AT_ONCE)]
+            parts = [self(self.normalize(some.to(self.device))) for some in x.split(AT_ONCE)]
             if len(parts) == 1:
                 return parts[0]
             return Outputs(*(torch.cat(some) for some in zip(*parts, strict=True)))

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from landcue.errors import UsageError
 from landcue.types import ByteArray, Images
 
+AT_ONCE = 512
+"""Most images whose activations an encoder holds in memory together."""
 _MOST_PRECISION = 22
 _WEIGHT_LIMIT = 1 << 15
 _FEW, _SMALL = 8, 4_000_000

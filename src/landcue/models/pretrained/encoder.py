@@ -9,7 +9,6 @@ below ``tower/``, all that is needed offline.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import importlib
 import io
@@ -27,7 +26,7 @@ import numpy as np
 from landcue import __version__
 from landcue.errors import ModelError, UsageError, explain_missing, first_line, missing_extra
 from landcue.files import read_json, write_atomic
-from landcue.models.resize import as_pixels
+from landcue.models.resize import AT_ONCE, as_pixels
 from landcue.models.space import Space, describe_space, identity_space, unit_rows
 from landcue.types import ByteArray, Encoding, FloatArray, Images
 
@@ -143,7 +142,12 @@ class PretrainedEncoder:
         tower: Turns pixels and texts into features.
         space: Maps features to all that is searched.
         path: The folder that it was loaded from; empty if it was not saved.
+        fingerprint: SHA-256 (hex) over weights, preprocessing and space.
         provenance: How the space was fitted.
+        has_text: Whether texts can be queries.
+        text_weight: Weight of a text beside images, so that both spread the records equally.
+        fitted_from: Fingerprint of the tower, if embeddings are in a space that was fitted to an
+            archive.
     """
 
     unfinished = False
@@ -160,63 +164,17 @@ class PretrainedEncoder:
             )
         self.path = Path()
         self.provenance: dict[str, Any] = {"encoder": tower.name, "space": dict(self.space.facts)}
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 (hex) over weights, preprocessing and space."""
-        return self._fingerprint
-
-    @functools.cached_property
-    def _fingerprint(self) -> str:
-        if not self.fitted:
-            return self.tower.fingerprint
-        both = f"{self.tower.fingerprint} {self.space.fingerprint}"
-        return hashlib.sha256(both.encode()).hexdigest()
-
-    @property
-    def fitted_from(self) -> str:
-        """Fingerprint of the tower, if embeddings are in a space that was fitted to an archive."""
-        return self.tower.fingerprint if self.fitted and "adapted" not in self.space.facts else ""
-
-    @property
-    def dim(self) -> int:
-        """Length of an embedding."""
-        return self.space.dim
-
-    @property
-    def n_bits(self) -> int:
-        """Bits of a code; 0 without codes."""
-        return self.space.n_bits
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """Names of the label scores."""
-        return self.space.label_names
-
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of a prepared image."""
-        return self.tower.image_size
-
-    @property
-    def in_chans(self) -> int:
-        """Bands of an image."""
-        return len(self.tower.bands)
-
-    @property
-    def has_text(self) -> bool:
-        """Whether texts can be queries."""
-        return self.tower.has_text and self.space.text_bias is not None
-
-    @property
-    def text_weight(self) -> float:
-        """Weight of a text beside images, so that both spread the records equally."""
-        return float(self.space.facts.get("text", {}).get("weight", 1.0))
-
-    @property
-    def on_cpu(self) -> bool:
-        """Whether it computes on the CPU's cores."""
-        return self.tower.on_cpu
+        space = self.space
+        self.dim, self.n_bits, self.label_names = space.dim, space.n_bits, space.label_names
+        self.image_size, self.in_chans = tower.image_size, len(tower.bands)
+        self.on_cpu, self.has_text = tower.on_cpu, tower.has_text and space.text_bias is not None
+        self.text_weight = float(space.facts.get("text", {}).get("weight", 1.0))
+        self.fingerprint = tower.fingerprint
+        if self.fitted:
+            both = f"{tower.fingerprint} {space.fingerprint}"
+            self.fingerprint = hashlib.sha256(both.encode()).hexdigest()
+        to_archive = self.fitted and "adapted" not in space.facts
+        self.fitted_from = tower.fingerprint if to_archive else ""
 
     def prepare(self, image: ByteArray) -> ByteArray:
         """Resize and crop one decoded image, uint8 ``[h, w, C]``, to ``[s, s, C]``.
@@ -292,7 +250,8 @@ class PretrainedEncoder:
             )
 
     def _run(self, prepared: ByteArray) -> FloatArray:
-        found = self.tower.features(prepared)
+        parts = range(0, len(prepared), AT_ONCE)
+        found = np.concatenate([self.tower.features(prepared[i : i + AT_ONCE]) for i in parts])
         if found.shape != (len(prepared), self.tower.n_features):
             raise ModelError(
                 f"{self.tower.name} returned {list(found.shape)} for {len(prepared)} images, not "
