@@ -30,9 +30,12 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 # Ray's workers would run at low priority: on a busy machine they start after minutes.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # its name
 
-# No test measures time: an example takes what a busy machine needs.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+# No test measures time: an example takes what a busy machine needs. Generated examples are the same
+# in each run; --hypothesis-profile=random tries others.
+_untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("random", _untimed)
+settings.register_profile("same", _untimed, derandomize=True)
+settings.load_profile("same")
 
 _spent: defaultdict[str, float] = defaultdict(float)
 

@@ -74,7 +74,7 @@ def folder(tmp_path_factory):
         ("how-to/index.md", "", "archives/scenes/manifest.json"),
         ("how-to/python.md", "(2, 256)", "similar.png"),
         ("how-to/search.md", "", "hits.png"),
-        ("how-to/evaluate.md", "\n1.0 rare\n", "report.html"),
+        ("how-to/evaluate.md", "\n1.0 rare\n", None),
         ("how-to/evaluate.md", "\n0.625\n", None),
         ("reference/codes.md", "\n1000000 True\n", "codes.bin"),
     ],

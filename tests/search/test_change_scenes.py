@@ -130,7 +130,7 @@ def test_grids_that_do_not_match_are_refused_or_pair_by_overlap(scenes, tmp_path
     ("args", "word"),
     [
         (("--grid", "utm"), "--grid is for chips; add their side: --chip 640m"),
-        (("--grid", "utm", "--chip", "64px"), "--chip 64px: a grid needs metres"),
+        (("--grid", "utm", "--chip", "64px"), "--chip 64px: a grid needs meters"),
         (("--grid", "dem", "--chip", "640m"), "unknown grid 'dem'"),
     ],
 )

@@ -50,7 +50,7 @@ def test_edges_at_one_latitude_are_counted():
 
 
 def test_filters_refuse_geometries_that_are_none(example_folder):
-    archive = open_archive(example_folder)
+    archive = open_archive(example_folder / "archives/photos")
     for shape in (
         Point(),
         LineString([(0, 100), (1, 1)]),

@@ -174,7 +174,7 @@ def mean_over_runs(values: Sequence[float]) -> tuple[float, float]:
     if len(values) < 2:
         return mean, float("nan")
     error = float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return mean, student_quantile(len(values) - 1) * error
+    return mean, round(student_quantile(len(values) - 1), 4) * error  # as in printed tables
 
 
 @dataclass(frozen=True, slots=True)
