@@ -199,13 +199,14 @@ class ArchiveFolder:
         self._mark: ReaderMark | None = None
 
     @classmethod
-    def open(cls, folder: Path) -> ArchiveFolder:
+    def open(cls, folder: str | Path) -> ArchiveFolder:
         """Open an archive for reading, in a folder or in an object store.
 
         Raises:
             ArchiveError: There is none, or it is broken.
             DataError: The object store cannot be reached, or refuses.
         """
+        folder = Path(folder)
         mark = ReaderMark(folder)  # before opening, so that no writer removes the version
         manifest = read_manifest(folder)
         base = folder / manifest.base

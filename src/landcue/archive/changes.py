@@ -100,7 +100,7 @@ class Size:
     versions: int
 
 
-def describe(folder: Path) -> dict[str, Any]:
+def describe(folder: str | Path) -> dict[str, Any]:
     """Return the content, the model and the size of an archive as JSON values.
 
     Raises:
@@ -109,6 +109,7 @@ def describe(folder: Path) -> dict[str, Any]:
     >>> describe(folder)["records"]
     4
     """
+    folder = Path(folder)
     opened, size = ArchiveFolder.open(folder), size_of(folder)
     return {
         "archive": shown(folder),
@@ -138,7 +139,7 @@ class DeleteReport:
     records: int
 
 
-def delete(folder: Path, ids: Sequence[str], *, apply: bool = True) -> DeleteReport:
+def delete(folder: str | Path, ids: Sequence[str], *, apply: bool = True) -> DeleteReport:
     """Remove records in one commit; after a crash all of them are gone, or none.
 
     The images stay, and the next ``landcue index`` would add them again. :func:`compact` removes
@@ -154,6 +155,7 @@ def delete(folder: Path, ids: Sequence[str], *, apply: bool = True) -> DeleteRep
     >>> delete(folder, ["a.png", "x.png"], apply=False).missing
     ('x.png',)
     """
+    folder = Path(folder)
     read_manifest(folder)
     with storage.locked(folder, "writing to") if apply else contextlib.nullcontext():
         manifest, table = open_for_change(folder)
@@ -168,7 +170,7 @@ def delete(folder: Path, ids: Sequence[str], *, apply: bool = True) -> DeleteRep
         return DeleteReport(len(chosen), missing, len(known) - len(chosen))
 
 
-def compact(folder: Path) -> tuple[Size, Size]:
+def compact(folder: str | Path) -> tuple[Size, Size]:
     """Merge small files, drop old versions, and remove deleted records from the disk.
 
     While a process reads an older version, it stays. In an object store they are dropped in any
@@ -184,6 +186,7 @@ def compact(folder: Path) -> tuple[Size, Size]:
     >>> after.versions
     1
     """
+    folder = Path(folder)
     read_manifest(folder)
     with storage.locked(folder, "writing to"):
         before = size_of(folder)
@@ -192,12 +195,13 @@ def compact(folder: Path) -> tuple[Size, Size]:
         return before, size_of(folder)
 
 
-def size_of(folder: Path) -> Size:
+def size_of(folder: str | Path) -> Size:
     """Measure an archive.
 
     >>> size_of(folder).bytes > 0
     True
     """
+    folder = Path(folder)
     base = folder / read_manifest(folder).base
     files = storage.listed(base / TABLE_FOLDER)
     total = sum(path.stat().st_size for path in storage.listed(folder).values())

@@ -69,7 +69,11 @@ STAC_VERSION = "1.1.0"
 
 
 def write_geojson(
-    archive: ArchiveFolder, out: Path, *, vectors: bool = True, progress: Progress | None = None
+    archive: ArchiveFolder,
+    out: str | Path,
+    *,
+    vectors: bool = True,
+    progress: Progress | None = None,
 ) -> int:
     """Write a FeatureCollection (RFC 7946), a feature per record.
 
@@ -82,9 +86,10 @@ def write_geojson(
         LandcueError: The archive is broken or the file cannot be written.
 
     >>> from landcue.archive import ArchiveFolder
-    >>> write_geojson(ArchiveFolder.open(folder), Path("records.geojson"))
+    >>> write_geojson(ArchiveFolder.open(folder), "records.geojson")
     4
     """
+    out = Path(out)
 
     def features() -> Iterator[dict[str, Any]]:
         for rows in exported_rows(archive, vectors=vectors, progress=progress):
@@ -96,7 +101,7 @@ def write_geojson(
 
 def write_stac(
     archive: ArchiveFolder,
-    out: Path,
+    out: str | Path,
     *,
     vectors: bool = True,
     time: datetime | None = None,
@@ -126,9 +131,10 @@ def write_stac(
     >>> from datetime import UTC, datetime
     >>> from landcue.archive import ArchiveFolder
     >>> time = datetime(2024, 1, 1, tzinfo=UTC)
-    >>> write_stac(ArchiveFolder.open(folder), Path("items.json"), time=time)
+    >>> write_stac(ArchiveFolder.open(folder), "items.json", time=time)
     4
     """
+    out = Path(out)
     writer = _Stac(archive, out, vectors, time and in_utc(time))
     n = _write(out, {"type": "FeatureCollection"}, writer.items(progress))
     if vectors:
@@ -317,7 +323,11 @@ _BOX = pa.struct([(name, pa.float64()) for name in _SIDES])
 
 
 def write_geoparquet(
-    archive: ArchiveFolder, out: Path, *, vectors: bool = True, progress: Progress | None = None
+    archive: ArchiveFolder,
+    out: str | Path,
+    *,
+    vectors: bool = True,
+    progress: Progress | None = None,
 ) -> int:
     """Write all records with WKB geometry, box columns, and embeddings as fixed-size lists.
 
@@ -330,9 +340,10 @@ def write_geoparquet(
         LandcueError: The archive is broken or the file cannot be written.
 
     >>> from landcue.archive import ArchiveFolder
-    >>> write_geoparquet(ArchiveFolder.open(folder), Path("records.parquet"))
+    >>> write_geoparquet(ArchiveFolder.open(folder), "records.parquet")
     4
     """
+    out = Path(out)
     schema = _schema(archive, vectors=vectors)
     n = 0
     with replacing(out) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:

@@ -67,8 +67,8 @@ class ImportReport:
 
 
 def import_table(
-    file: Path,
-    folder: Path,
+    file: str | Path,
+    folder: str | Path,
     columns: ImportColumns,
     *,
     commit_every: int = 8192,
@@ -90,9 +90,11 @@ def import_table(
     >>> import pyarrow, pyarrow.parquet
     >>> table = pyarrow.table({"id": ["a", "b"], "vector": [[1.0, 0.0], [0.6, 0.8]]})
     >>> pyarrow.parquet.write_table(table, "table.parquet")
-    >>> import_table(Path("table.parquet"), Path("imported"), ImportColumns("vector")).records
+    >>> import_table("table.parquet", "imported", ImportColumns("vector")).records
     2
     """
+    file = Path(file)
+    folder = Path(folder)
     name = new_name({}, file, {})
     reader = TableReader(file, columns)
     manifest = Manifest(

@@ -90,7 +90,7 @@ class IndexOptions:
         UsageError: Options that contradict each other.
     """
 
-    labels: Path | None = None
+    labels: str | Path | None = None
     chip: str | None = None
     stride: str | None = None
     grid: str | None = None
@@ -311,7 +311,7 @@ def index(
 
 
 def reembed_archive(
-    archive: Path,
+    archive: str | Path,
     model: str | Path | None = None,
     *,
     drop_missing: bool = False,
@@ -346,8 +346,9 @@ def reembed_archive(
     Raises:
         LandcueError: As :func:`landcue.archive.rebuild.reembed`.
 
-    >>> reembed_archive(Path("archives/photos"), "onnx:mine.onnx").records     # doctest: +SKIP
+    >>> reembed_archive("archives/photos", "onnx:mine.onnx").records     # doctest: +SKIP
     """
+    archive = Path(archive)
     from landcue.models.load import is_builtin, load_model
 
     encoding = EncodingOptions(batch_size, workers=workers)
@@ -389,7 +390,7 @@ def reembed_archive(
 
 
 def repair_archive(
-    archive: Path,
+    archive: str | Path,
     *,
     apply: bool = False,
     model: str | Path | None = None,
@@ -406,6 +407,7 @@ def repair_archive(
     >>> repair_archive(folder).repaired
     []
     """
+    archive = Path(archive)
     from landcue.models.load import load_model
 
     given = None if model is None else load_model(model)

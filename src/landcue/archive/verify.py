@@ -107,7 +107,7 @@ class RowCheck:
     lost: int = 0
 
 
-def verify_archive(folder: Path) -> VerifyReport:
+def verify_archive(folder: str | Path) -> VerifyReport:
     """Read every file and every record of an archive, and what searches derived from it.
 
     Raises:
@@ -116,6 +116,7 @@ def verify_archive(folder: Path) -> VerifyReport:
     >>> verify_archive(folder).problems
     ()
     """
+    folder = Path(folder)
     mark = ReaderMark(folder)
     found = verify_files(folder)
     report = verify_rows(folder, found)

@@ -168,7 +168,7 @@ class CueIndex:
     @classmethod
     def open(
         cls,
-        path: Path,
+        path: str | Path,
         *,
         engine: Engine = "auto",
         threads: int | None = None,
@@ -188,6 +188,7 @@ class CueIndex:
             ArchiveError: The file is missing, cut off, damaged, or no such index.
             UsageError: ``engine`` or ``threads`` is not valid.
         """
+        path = Path(path)
         stored = codefile.read(path, _KIND, in_memory=in_memory, verify=verify)
         rings = Rings(
             stored.array("rows", np.uint32, 1),
@@ -202,12 +203,13 @@ class CueIndex:
         index._set(labels, rings, words, bits, engine, threads)
         return index
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the index to one file, which is replaced whole or not at all.
 
         Raises:
             LandcueError: The file cannot be written.
         """
+        path = Path(path)
         bits = {"n_label_bits": self._cues.n_label_bits, "n_hash_bits": self._cues.n_hash_bits}
         arrays = {field: getattr(self._rings, field) for field in Rings.__slots__}
         arrays |= {"labels": self._cues.label, "words": self._planes}

@@ -93,7 +93,7 @@ class CodeIndex:
     @classmethod
     def open(
         cls,
-        path: Path,
+        path: str | Path,
         *,
         engine: Engine = "auto",
         threads: int | None = None,
@@ -113,17 +113,19 @@ class CodeIndex:
             ArchiveError: The file is missing, cut off, damaged, or no such index.
             UsageError: ``engine`` or ``threads`` is not valid.
         """
+        path = Path(path)
         stored = codefile.read(path, _KIND, in_memory=in_memory, verify=verify)
         index = cls.__new__(cls)
         index._set(stored.array("words", np.uint64, 2), stored.fact("n_bits"), engine, threads)
         return index
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the index to one file, which is replaced whole or not at all.
 
         Raises:
             LandcueError: The file cannot be written.
         """
+        path = Path(path)
         facts = {"n_bits": self.n_bits, "count": len(self)}
         codefile.write(path, _KIND, facts, {"words": self._planes})
 

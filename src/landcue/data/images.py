@@ -141,7 +141,7 @@ class Picture:
 
 
 def read_image(
-    source: Path | bytes,
+    source: str | Path | bytes,
     *,
     name: str | None = None,
     bands: Sequence[int | str] | None = None,
@@ -174,6 +174,7 @@ def read_image(
             or a raster whose bands are not clear. The message names the file.
         UsageError: ``scale`` is not valid.
     """
+    source = Path(source) if isinstance(source, str) else source
     options = SceneOptions(
         bands=None if bands is None else tuple(bands),
         channels=3 if bands is None else len(bands),
@@ -184,7 +185,7 @@ def read_image(
 
 
 def read_bands(
-    path: Path,
+    path: str | Path,
     bands: Sequence[int | str],
     *,
     window: Window | None = None,
@@ -192,7 +193,7 @@ def read_bands(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
     """Read the stored numbers of bands of a raster, for models that scale them themselves.
 
-    >>> values, valid = read_bands(Path("x_B04.tif"), ["B08", "B04"])  # doctest: +SKIP
+    >>> values, valid = read_bands("x_B04.tif", ["B08", "B04"])  # doctest: +SKIP
     >>> values.dtype, values.shape, valid.shape                        # doctest: +SKIP
     (dtype('uint16'), (2, 512, 512), (512, 512))
 
@@ -208,6 +209,7 @@ def read_bands(
     Raises:
         DataError: It cannot be read, is too large, or lacks a band.
     """
+    path = Path(path) if isinstance(path, str) else path  # an object keeps what is known of it
     reader = SceneReader(path, SceneOptions(bands=tuple(bands), channels=len(bands), side=side))
     try:
         return reader.values(window or reader.whole())
@@ -216,12 +218,12 @@ def read_bands(
 
 
 def read_picture(
-    source: Path | bytes,
+    source: str | Path | bytes,
     options: SceneOptions = _DEFAULT,
     *,
     name: str | None = None,
     most: int = MAX_PIXELS,
-    path: Path | None = None,
+    path: str | Path | None = None,
 ) -> Picture:
     """Decode one image like :func:`read_image`, with what was assumed of a raster.
 
@@ -234,9 +236,11 @@ def read_picture(
     Raises:
         DataError: As :func:`read_image`; or a raster holds too little data.
 
-    >>> read_picture(Path("photos/harbor/harbor00.webp")).pixels.shape
+    >>> read_picture("photos/harbor/harbor00.webp").pixels.shape
     (128, 128, 3)
     """
+    source = Path(source) if isinstance(source, str) else source
+    path = Path(path) if isinstance(path, str) else path
     name = name or (str(source) if isinstance(source, Path) else "image")
     if isinstance(source, Path):
         path = source

@@ -27,7 +27,7 @@ class ImageSet:
         unread: Files and folders that could not be read, so that records of them may be missing.
 
     >>> from landcue.data import open_source
-    >>> len(open_source(Path("photos")).records)
+    >>> len(open_source("photos").records)
     8
     """
 

@@ -101,7 +101,7 @@ def as_marks(given: Marks | Given | str | os.PathLike[str], collection: str | No
     return marks
 
 
-def read_marks(path: Path, collection: str | None = None) -> Marks:
+def read_marks(path: str | Path, collection: str | None = None) -> Marks:
     r"""Read marks from a file.
 
     Args:
@@ -117,9 +117,10 @@ def read_marks(path: Path, collection: str | None = None) -> Marks:
         DataError: The file cannot be read.
 
     >>> _ = Path("marks.csv").write_text("id,mark\na.png,good\nb.png,bad\nc.png,\n")
-    >>> read_marks(Path("marks.csv")).relevant
+    >>> read_marks("marks.csv").relevant
     {'a.png': True, 'b.png': False}
     """
+    path = Path(path)
     try:
         with path.open("rb") as file:
             start = file.read(len(_SQLITE))

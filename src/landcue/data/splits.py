@@ -74,9 +74,8 @@ def apply_split(images: ImageSet, split_id: str) -> ImageSet:
         UsageError: A bad split id.
         DataError: Too few images or groups to fill the train part, or no published split.
 
-    >>> from pathlib import Path
     >>> from landcue.data import open_source
-    >>> images = apply_split(open_source(Path("photos")), "files-50-50")
+    >>> images = apply_split(open_source("photos"), "files-50-50")
     >>> sorted(record.part for record in images.records)
     ['test', 'test', 'test', 'test', 'train', 'train', 'train', 'train']
     """

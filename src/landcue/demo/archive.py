@@ -50,7 +50,7 @@ class _Tile:
 
 
 def write_demo_archive(
-    folder: Path,
+    folder: str | Path,
     n: int = 600,
     size: int = 128,
     seed: int = 0,
@@ -76,10 +76,11 @@ def write_demo_archive(
         DataError: The folder holds something else, or an archive with other parameters.
         LandcueError: The folder cannot be written.
 
-    >>> folder = write_demo_archive(Path("demo"), n=14, size=32)
+    >>> folder = write_demo_archive("demo", n=14, size=32)
     >>> len(list((folder / "images").glob("harbor/*")))
     1
     """
+    folder = Path(folder)
     if n < 1:
         raise UsageError(f"n {n}: pass at least 1 image")
     if seed < 0:

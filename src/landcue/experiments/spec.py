@@ -133,7 +133,7 @@ class Spec(BaseModel):
         return values
 
 
-def read_spec(file: Path, base: Values | None = None) -> Spec:
+def read_spec(file: str | Path, base: Values | None = None) -> Spec:
     r"""Read and check a specification.
 
     Args:
@@ -144,9 +144,10 @@ def read_spec(file: Path, base: Values | None = None) -> Spec:
         UsageError: Broken YAML, an unknown key, or methods that contradict each other.
 
     >>> _ = Path("methods.yaml").write_text("seeds: [0]\nmethods: {supcon: {}}")
-    >>> list(read_spec(Path("methods.yaml"), {"data": {"root": "photos"}}).methods)
+    >>> list(read_spec("methods.yaml", {"data": {"root": "photos"}}).methods)
     ['supcon']
     """
+    file = Path(file)
     values = read_values(file)
     known = list(Spec.model_fields)
     for key in values:

@@ -259,16 +259,17 @@ _RUN = "query Q0 item rank score tag"
 _QRELS = "query 0 item gain"
 
 
-def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
+def read_run(path: str | Path) -> dict[str, list[tuple[str, float]]]:
     r"""Read the results of each query; scores must fall, and ranks must not, line by line.
 
     Raises:
         DataError: The file is missing, or a line is broken or out of order; names the line.
 
     >>> _ = Path("run.txt").write_text("q1 Q0 b.png 1 0.9 mine\nq1 Q0 a.png 2 0.5 mine\n")
-    >>> read_run(Path("run.txt"))
+    >>> read_run("run.txt")
     {'q1': [('b.png', 0.9), ('a.png', 0.5)]}
     """
+    path = Path(path)
     run: dict[str, list[tuple[str, float]]] = {}
     ranks: dict[str, float] = {}
     for where, (query, _, item, rank, score, _) in _lines(path, _RUN):
@@ -284,7 +285,7 @@ def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
     return run
 
 
-def read_qrels(path: Path) -> dict[str, dict[str, float]]:
+def read_qrels(path: str | Path) -> dict[str, dict[str, float]]:
     r"""Read the gains of each query.
 
     Raises:
@@ -292,9 +293,10 @@ def read_qrels(path: Path) -> dict[str, dict[str, float]]:
             twice; names the line.
 
     >>> _ = Path("qrels.txt").write_text("q1 0 a.png 2\nq1 0 b.png 0\n")
-    >>> read_qrels(Path("qrels.txt"))
+    >>> read_qrels("qrels.txt")
     {'q1': {'a.png': 2.0, 'b.png': 0.0}}
     """
+    path = Path(path)
     qrels: dict[str, dict[str, float]] = {}
     for where, (query, _, item, gain) in _lines(path, _QRELS):
         gains = qrels.setdefault(query, {})

@@ -239,7 +239,7 @@ def package_weights(name: str) -> Path:
     return Path(found.origin).parent / file
 
 
-def load_backbone_weights(backbone: nn.Module, file: Path) -> None:
+def load_backbone_weights(backbone: nn.Module, file: str | Path) -> None:
     """Load a local weight file: ``.safetensors`` state dict, or folded MobileNetV2 ``.npz``.
 
     A pickle is read only if its SHA-256 is that of a file of :func:`package_weights`, and then by
@@ -253,9 +253,10 @@ def load_backbone_weights(backbone: nn.Module, file: Path) -> None:
     Raises:
         ModelError: A pickle, a missing or broken file, or weights of another architecture.
 
-    >>> file = Path("resnet18.safetensors")
+    >>> file = "resnet18.safetensors"
     >>> load_backbone_weights(create_backbone("resnet18"), file)               # doctest: +SKIP
     """
+    file = Path(file)
     wanted: dict[str, Tensor] = backbone.state_dict()
     carried = _read_carried(file)
     tensors = dict(zip(wanted, carried, strict=False)) if carried else _read_tensors(file)

@@ -136,7 +136,9 @@ def fingerprint(config: ModelConfig, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_checkpoint(folder: Path, encoder: NeuralEncoder, provenance: Mapping[str, Any]) -> str:
+def save_checkpoint(
+    folder: str | Path, encoder: NeuralEncoder, provenance: Mapping[str, Any]
+) -> str:
     """Write a checkpoint folder and return its fingerprint.
 
     Each file is replaced atomically, the weights first: a crash in between leaves a mismatch that
@@ -147,10 +149,11 @@ def save_checkpoint(folder: Path, encoder: NeuralEncoder, provenance: Mapping[st
 
     >>> from landcue.models import NeuralEncoder, build_config
     >>> encoder = NeuralEncoder(build_config("resnet18", dim=8))
-    >>> fingerprint = save_checkpoint(Path("model"), encoder, {"dataset": "photos"})
-    >>> load_checkpoint(Path("model")).encoder.fingerprint == fingerprint
+    >>> fingerprint = save_checkpoint("model", encoder, {"dataset": "photos"})
+    >>> load_checkpoint("model").encoder.fingerprint == fingerprint
     True
     """
+    folder = Path(folder)
     tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
     mark = fingerprint(encoder.config, tensors)
     config = {
@@ -167,16 +170,17 @@ def save_checkpoint(folder: Path, encoder: NeuralEncoder, provenance: Mapping[st
     return mark
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
+def load_checkpoint(folder: str | Path) -> Checkpoint:
     """Read a checkpoint folder and check that weights and configuration belong together.
 
     Raises:
         ModelError: Missing or broken files, a pickle, an unknown format version, or weights whose
             fingerprint is not the recorded one.
 
-    >>> load_checkpoint(Path("runs/marc")).provenance["dataset"]               # doctest: +SKIP
+    >>> load_checkpoint("runs/marc").provenance["dataset"]               # doctest: +SKIP
     'ucmerced'
     """
+    folder = Path(folder)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise ModelError(f"{folder} {what}; {_HINT}")

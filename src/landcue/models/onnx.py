@@ -102,7 +102,7 @@ class OnnxEncoder:
         has_features: Whether the file returns its pooled features.
     """
 
-    def __init__(self, file: Path, *, threads: int | None = None) -> None:
+    def __init__(self, file: str | Path, *, threads: int | None = None) -> None:
         """Open an exported file.
 
         Args:
@@ -113,6 +113,7 @@ class OnnxEncoder:
         Raises:
             ModelError: Missing, broken, or not exported by LandCue; or ONNX Runtime is missing.
         """
+        file = Path(file)
         self._session, data = open_session(file, 1)
         self._threads = threads or core_count()
         carried: dict[str, str] = self._session.get_modelmeta().custom_metadata_map

@@ -31,6 +31,9 @@ class Chip:
             archive's scenes were read with, or else by the rule of :mod:`landcue.data.pictures`.
         scale: How stored values become bytes, as for ``landcue index --scale``; by default as of
             the archive's scenes.
+
+    >>> Chip("scene.tif", Window(0, 0, 256, 256)).path.suffix
+    '.tif'
     """
 
     path: Path
@@ -38,6 +41,9 @@ class Chip:
     bbox: Bounds | None = None
     bands: tuple[BandName, ...] | None = None
     scale: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))  # text in the type's stead
 
     @classmethod
     def parse(

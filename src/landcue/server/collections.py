@@ -74,7 +74,7 @@ class Collections:
 
     Every change is one transaction: after a crash it is there whole, or not at all.
 
-    >>> collections = Collections(Path("picks.db"))
+    >>> collections = Collections("picks.db")
     >>> collections.check()  # creates the file
     >>> marks = [{"id": "a.png", "mark": "good"}]
     >>> made = collections.create("photos", "marinas", None, marks, "me")
@@ -82,8 +82,9 @@ class Collections:
     ['a.png']
     """
 
-    def __init__(self, path: Path | None, most_bytes: int = COLLECTIONS_BYTES) -> None:
-        self._path, self._most = path, most_bytes
+    def __init__(self, path: str | Path | None, most_bytes: int = COLLECTIONS_BYTES) -> None:
+        self._path = None if path is None else Path(path)
+        self._most = most_bytes
 
     def check(self) -> None:
         """Create the file, if there is to be one.

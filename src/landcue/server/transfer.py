@@ -150,8 +150,7 @@ def export_collection(
     Raises:
         CollectionError: There is no such collection.
 
-    >>> from pathlib import Path
-    >>> collections = Collections(Path("exported.db"))
+    >>> collections = Collections("exported.db")
     >>> collections.check()
     >>> marks = [{"id": "a.png", "mark": "good"}]
     >>> made = collections.create("photos", "marinas", None, marks, "me")

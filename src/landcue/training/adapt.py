@@ -99,11 +99,11 @@ def adapt(
     out: Path | str,
     *,
     model: str | Path | Model | None = None,
-    labels: Path | None = None,
+    labels: str | Path | None = None,
     marks: Marks | Given | Path | str | None = None,
     collection: str | None = None,
     options: AdaptOptions | None = None,
-    cache: Path | None = None,
+    cache: str | Path | None = None,
     message: Message = ignore,
     progress: Progress = ignore,
 ) -> Adaptation:
@@ -369,11 +369,11 @@ def _features(
     loaded: Model,
     records: Sequence[Record],
     stored: _ArchiveImages | None,
-    cache: Path | None,
+    cache: str | Path | None,
     progress: Progress,
 ) -> tuple[FloatArray, FloatArray, list[Record], list[str]]:
     """Return features, own embeddings and records of readable images, and the others' problems."""
-    file = None if cache is None else cache / f"features-{_key(encoder, loaded, records)}.npz"
+    file = None if cache is None else Path(cache) / f"features-{_key(encoder, loaded, records)}.npz"
     if file is not None and file.is_file():
         with np.load(file, allow_pickle=False) as kept:
             known = [records[i] for i in kept["rows"]]

@@ -210,16 +210,17 @@ def make_config(values: dict[str, Any]) -> TrainingConfig:
         raise UsageError(f"config key {where!r}: {refusal(first['msg'])}") from None
 
 
-def read_config(file: Path) -> TrainingConfig:
+def read_config(file: str | Path) -> TrainingConfig:
     r"""Read a YAML config.
 
     Raises:
         UsageError: A missing or broken file, or a bad key or value.
 
     >>> _ = Path("train.yaml").write_text("data: {root: photos}\nloss: {name: supcon}\n")
-    >>> read_config(Path("train.yaml")).loss.name
+    >>> read_config("train.yaml").loss.name
     'supcon'
     """
+    file = Path(file)
     return make_config(read_values(file))
 
 

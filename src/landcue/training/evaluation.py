@@ -181,10 +181,10 @@ def calibrate_labels(model: NeuralEncoder, images: ImageDataset) -> dict[str, An
 
 
 def study_run(
-    run: Path,
+    run: str | Path,
     *,
     part: str = "test",
-    data_root: Path | None = None,
+    data_root: str | Path | None = None,
     protocol: Protocol | str = DEFAULT,
     resamples: int = 1000,
     message: Message = ignore,
@@ -209,8 +209,10 @@ def study_run(
         DataError: The images are missing, or the part is empty.
         UsageError: An unknown part or protocol, or a protocol for another dataset, split or part.
 
-    >>> study_run(Path("runs/marc")).metrics["mAP"]                            # doctest: +SKIP
+    >>> study_run("runs/marc").metrics["mAP"]                            # doctest: +SKIP
     """
+    run = Path(run)
+    data_root = None if data_root is None else Path(data_root)
     if isinstance(protocol, str):
         protocol = find_protocol(protocol)
     if part not in ("train", "val", "test"):

@@ -80,7 +80,7 @@ def load_dataset(name: str, root: str | Path) -> ImageSet:
     return DATASETS[name](Path(root))
 
 
-def check_dataset(name: str, root: Path, progress: Progress | None = None) -> DatasetReport:
+def check_dataset(name: str, root: str | Path, progress: Progress | None = None) -> DatasetReport:
     """Count a copy and compare it with what is published.
 
     A copy with labels but without images has its labels checked.
@@ -89,9 +89,10 @@ def check_dataset(name: str, root: Path, progress: Progress | None = None) -> Da
         UsageError: Unknown name.
         DataError: ``root`` does not hold that dataset, or a label map has an unknown value.
 
-    >>> check_dataset("ucmerced", Path("DATA/UCMerced")).ok                    # doctest: +SKIP
+    >>> check_dataset("ucmerced", "DATA/UCMerced").ok                    # doctest: +SKIP
     True
     """
+    root = Path(root)
     try:
         images = load_dataset(name, root)
     except DataError as error:
@@ -126,17 +127,19 @@ _SHOWN = 20
 
 
 def detect_source(
-    path: Path, labels: Path | None = None, *, folder_labels: bool | None = None
+    path: str | Path, labels: str | Path | None = None, *, folder_labels: bool | None = None
 ) -> ImageSet:
     """Read whatever ``path`` is: a known dataset's layout, a label table, or a plain folder.
 
     Raises:
         DataError: ``path`` is missing or holds no usable image.
 
-    >>> images = detect_source(Path("photos"))
+    >>> images = detect_source("photos")
     >>> images.name, images.label_names
     ('folder', ('beach', 'harbor'))
     """
+    path = Path(path) if isinstance(path, str) else path
+    labels = None if labels is None else Path(labels)
     name = detect_dataset(path) if labels is None else None
     if name is not None:
         return load_dataset(name, path)

@@ -20,8 +20,8 @@ _KINDS = "a folder, a table (.csv, .parquet), STAC items (.json) or a raster"
 
 
 def open_source(
-    path: Path,
-    labels: Path | None = None,
+    path: str | Path,
+    labels: str | Path | None = None,
     asset: str | None = None,
     *,
     folder_labels: bool | None = None,
@@ -39,10 +39,12 @@ def open_source(
         DataError: ``path`` is missing or holds no usable image.
         StoreError: The store cannot be reached, or refuses.
 
-    >>> images = open_source(Path("photos"))
+    >>> images = open_source("photos")
     >>> images.records[0].id, images.records[0].labels
     ('beach/beach00.webp', ('beach',))
     """
+    path = Path(path) if isinstance(path, str) else path
+    labels = None if labels is None else Path(labels)
     if is_object(path):
         if path.suffix.lower() in _FILES and store_of(path).exists(address(path)):
             return _open_file(path, labels, asset)
