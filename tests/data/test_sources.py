@@ -212,6 +212,19 @@ def test_folder_with_a_label_file(tmp_path):
     ]
 
 
+def test_many_images_without_a_row_are_one_line(tmp_path):
+    for i in range(12):
+        (tmp_path / f"{i:02}.png").touch()
+    table = tmp_path / "mine.csv"
+    table.write_text("path,labels\n" + "".join(f"x{i}.png,a\n" for i in range(1100)) + "11.png,a\n")
+    got = open_source(tmp_path, table)
+    assert [str(p) for p in got.problems] == [
+        "mine.csv: no row for 11 images, kept without labels: 00.png, 01.png, 02.png …",
+        "mine.csv: no image for 1,100 rows: 'x0.png', 'x1.png', 'x2.png' …",
+    ]
+    assert sum(record.labels is not None for record in got.records) == 1
+
+
 def test_label_table_as_source(tmp_path):
     image(tmp_path / "x" / "a.png")
     image(tmp_path / "x" / "b.png")

@@ -223,10 +223,11 @@ def with_table(
     table = read_label_table(labels, problems=found)
     rows = {clean_id(Path(row.path).as_posix()): row for row in table.rows}
     labelled: list[Record] = []
+    without: list[str] = []
     for record in records:
         row = rows.pop(record.id, None)
         if row is None:
-            found.append(Problem(record.id, f"no row in {labels.name}; kept without labels"))
+            without.append(record.id)
             labelled.append(replace(record, labels=None))
         else:
             group = row.group or record.group
@@ -240,13 +241,28 @@ def with_table(
                     sensor=row.sensor,
                 )
             )
-    found += [
-        Problem(f"{labels.name} line {row.line}", f"no image {row.path!r}") for row in rows.values()
-    ]
+    if len(without) > _NAMED:
+        what = (
+            f"no row for {len(without):,} images, kept without labels: {', '.join(without[:3])} …"
+        )
+        found.append(Problem(labels.name, what))
+    else:
+        what = f"no row in {labels.name}; kept without labels"
+        found += [Problem(id_, what) for id_ in without]
+    lost = list(rows.values())
+    if len(lost) > _NAMED:
+        first = ", ".join(repr(row.path) for row in lost[:3])
+        found.append(Problem(labels.name, f"no image for {len(lost):,} rows: {first} …"))
+    else:
+        found += [
+            Problem(f"{labels.name} line {row.line}", f"no image {row.path!r}") for row in lost
+        ]
     return make_image_set("folder", root, labelled, table.label_names, found)
 
 
 _TABLE = "labels.csv"
+_NAMED = 10
+"""Images without a row, or rows without an image, that are named one by one."""
 
 
 def read_objects(
