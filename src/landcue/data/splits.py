@@ -49,7 +49,7 @@ def parse_split(split_id: str) -> Split:
     if match is None:
         raise UsageError(
             f"unknown split {split_id!r}; use per-class-70-10-20-seed42, files-80-20, "
-            f"unseen-classes-1-of-3 or {PUBLISHED}"
+            f"files-70-10-20, unseen-classes-1-of-3 or {PUBLISHED}"
         )
     a, b, c, seed, x, y, z = match.groups()
     if seed is None:
