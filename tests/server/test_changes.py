@@ -18,7 +18,8 @@ import services
 from landcue.client import Client
 from landcue.errors import UsageError
 from landcue.server.archives import Catalog
-from landcue.server.collections import Collections, KeptImage
+from landcue.server.collections import Collections
+from landcue.server.kept_images import KeptImage
 from landcue.types import Bounds, Encoding
 
 BASE = "http://127.0.0.1"

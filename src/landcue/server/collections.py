@@ -9,18 +9,16 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-
-import numpy as np
 
 from landcue.data.label_table import quote_cell
 from landcue.errors import CollectionError, UsageError
 from landcue.interval import with_datetime
+from landcue.server.kept_images import KeptImage
 from landcue.server.schemas.collections import MAX_MEMBERS
 from landcue.server.settings import COLLECTIONS_BYTES
-from landcue.types import Encoding, now_iso
+from landcue.types import now_iso
 
 if TYPE_CHECKING:
     from landcue.archive.space import ArchiveSpace
@@ -50,23 +48,6 @@ CREATE INDEX IF NOT EXISTS changes_by_collection ON changes (collection, revisio
 """
 _FORMAT = 2
 _COLUMNS = ("record", "mark", "note", "labels", "who", "time", "revision")
-
-
-@dataclass(frozen=True, slots=True)
-class KeptImage:
-    """An uploaded image of a query, as a model encoded it.
-
-    Attributes:
-        part: ``image``, ``positive`` or ``negative``.
-        fingerprint: Of the model.
-        encoding: Of one image.
-        thumbnail: A JPEG.
-    """
-
-    part: str
-    fingerprint: str
-    encoding: Encoding
-    thumbnail: bytes
 
 
 class Collections:
@@ -183,12 +164,8 @@ class Collections:
             if others >= MAX_COLLECTIONS:
                 raise CollectionError(409, f"there are {others:,} collections: delete some first")
             for n, one in enumerate(images):
-                made = one.encoding
-                vectors = (made.embedding.tobytes(), made.code.tobytes())
-                scores = made.label_scores.astype(np.float32).tobytes()
-                row = (id_, n, one.part, one.fingerprint, made.n_bits, *vectors, scores)
                 database.execute(
-                    "INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, one.thumbnail)
+                    "INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (id_, n, *one.to_row())
                 )
             _mark(database, id_, members, who, now)
             return _read(database, id_)
@@ -210,7 +187,7 @@ class Collections:
         if not found:
             raise CollectionError(409, "the collection keeps no image")
         try:
-            return [converted(one, space) for one in found]
+            return [one.convert(space) for one in found]
         except UsageError:
             raise CollectionError(
                 409, "another model encoded the collection's images: upload them again"
@@ -220,7 +197,7 @@ class Collections:
         """Return the images that a collection keeps, of whatever model, in the order they came."""
         with self._database() as database:
             query = "SELECT * FROM images WHERE collection = ? ORDER BY n"
-            return [_kept(row) for row in database.execute(query, (id_,))]
+            return [KeptImage.from_row(row) for row in database.execute(query, (id_,))]
 
     def thumbnail(self, id_: str, n: int) -> bytes:
         """Return the thumbnail of an image that a collection keeps, a JPEG.
@@ -478,25 +455,6 @@ def _conflict(record: str, now: sqlite3.Row | None) -> NoReturn:
     raise CollectionError(
         409, f"record {record} {what} since it was read: read the collection again"
     )
-
-
-def converted(one: KeptImage, space: ArchiveSpace) -> KeptImage:
-    """Return a kept image as the model of an archive encodes it.
-
-    Raises:
-        UsageError: Another model encoded it, not only a former fit of the archive.
-    """
-    encoding = space.accept_encoding(one.encoding)
-    return replace(one, fingerprint=space.fingerprint, encoding=encoding)
-
-
-def _kept(row: sqlite3.Row) -> KeptImage:
-    embedding, scores = (
-        np.frombuffer(row[name], np.float32)[None] for name in ("embedding", "scores")
-    )
-    code = np.frombuffer(row["code"], np.uint8)[None]
-    encoding = Encoding(embedding, code, row["bits"], scores, model=row["fingerprint"])
-    return KeptImage(row["part"], row["fingerprint"], encoding, row["thumbnail"])
 
 
 def _put(

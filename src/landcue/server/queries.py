@@ -27,9 +27,9 @@ from landcue.search.place import most_at_one_latitude, read_polygon
 from landcue.search.plan import FUSED, SearchOptions
 from landcue.search.query import ById, Example, Query, Text, common_scenes
 from landcue.search.result import Result
-from landcue.server.collections import KeptImage
 from landcue.server.decoding import Decoders
 from landcue.server.errors import InvalidError, ProblemError
+from landcue.server.kept_images import KeptImage
 from landcue.server.schemas.searches import (
     MAX_AT_ONE_LATITUDE,
     MAX_DEPTH,

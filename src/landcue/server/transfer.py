@@ -19,9 +19,10 @@ import numpy as np
 
 from landcue.archive.space import ARCHIVE, ENCODER
 from landcue.errors import CollectionError, DataError, LandcueError, UsageError
-from landcue.server.collections import Collections, KeptImage, converted, new_id
+from landcue.server.collections import Collections, new_id
 from landcue.server.decoding import Decoders
 from landcue.server.errors import one_line
+from landcue.server.kept_images import KeptImage
 from landcue.server.queries import to_filter, with_space
 from landcue.server.schemas.collections import CollectionFile, ImageFile
 from landcue.server.schemas.watches import MAX_WATCHES, WatchFile
@@ -168,7 +169,7 @@ def export_collection(
     watches: list[dict[str, Any]] = []
     if archive is not None:
         with contextlib.suppress(UsageError):  # of another model, which the file names
-            images = [converted(one, archive.space) for one in images]
+            images = [one.convert(archive.space) for one in images]
         with contextlib.suppress(UsageError):  # not in a local folder
             watches = export_watches(archive, id_)["watches"]
     for search in filter(None, (query, *(one["search"] for one in watches))):
