@@ -336,7 +336,7 @@ def evaluate_scores(
     return summarize(protocol, values, n, resamples, seed, exclude_self=exclude_self)
 
 
-_Searched = TypeVar("_Searched", bound=object)
+_Searched = TypeVar("_Searched")
 
 
 def _searched(

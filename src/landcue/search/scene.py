@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -43,7 +44,9 @@ class Chip:
     scale: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path))  # text in the type's stead
+        given = cast("str | Path", self.path)
+        if isinstance(given, str):
+            object.__setattr__(self, "path", Path(given))
 
     @classmethod
     def parse(

@@ -259,12 +259,13 @@ class PretrainedEncoder:
             )
         return found
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write the folder that :func:`restore_encoder` reads.
 
         Raises:
             LandcueError: The folder cannot be written.
         """
+        folder = Path(folder)
         try:
             (folder / TOWER).mkdir(parents=True, exist_ok=True)
             settings = self.tower.save(folder / TOWER)
