@@ -70,11 +70,14 @@ def index(source, archive, encoder, options=CHIP, encoding=None, **more):
 
 
 def rows(tools, archive):
-    """All values but when files were written, and what names their bytes."""
+    """All values but when files were written, and what names or counts their bytes.
+
+    Of scenes in folders, files beside them count, too.
+    """
     opened = ArchiveFolder.open(archive)
     found = tools.contents(opened)
     opened.close()
-    aside = {"mtime_ns", "metadata_check", "content", "check"}
+    aside = {"size", "mtime_ns", "metadata_check", "content", "check"}
     return [{name: row[name] for name in row if name not in aside} for row in found]
 
 

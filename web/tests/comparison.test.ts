@@ -39,7 +39,7 @@ describe("the field of a message", () => {
   it.each([
     ["before: a date is missing: write 2013", "before"],
     ["before 2016 reaches past after 2013: use the earlier date as before, the later one as after", "before"],
-    ["no record lies in after 2030; times are 2012-07-01 to 2018-07-01", "after"],
+    ["no record has a time that fits after 2030; times are 2012-07-01 to 2018-07-01", "after"],
     ["label expression 'water and', character 10: expected a label name", "has"],
     ["label expression 'grass or', character 9: expected a label name", "had"],
     ["the model has no scores for label 'grass or': did you mean 'grass'?", "by"],

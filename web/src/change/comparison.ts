@@ -39,7 +39,7 @@ export function changeRequestOf(given: Comparison, filters: FilterState, archive
 
 /** Return the field that a message is about; null for the whole comparison. */
 export function fieldOf(message: string, { had, has }: Comparison): Field | null {
-  const date = /^(?:no record lies in )?(before|after)\b/i.exec(message);
+  const date = /^(?:no record has a time that fits )?(before|after)\b/i.exec(message);
   if (date) return date[1]?.toLowerCase() as Side;
   if (/archive is called|different models/.test(message)) return "other";
   if (/^the model has no scores for label/i.test(message)) return "by";
