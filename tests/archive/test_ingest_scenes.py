@@ -257,6 +257,42 @@ def test_scene_that_changes_while_it_is_read(root, archive, tools):
     assert {r["content"] for r in rows.values()} == {r["content"] for r in expected.values()}
 
 
+@pytest.mark.parametrize("kind", ["mask", "band"])
+def test_file_beside_a_scene_that_changes_while_it_is_read(tmp_path, archive, tools, kind):
+    root, new = tmp_path / "scenes", tmp_path / "new.tif"
+    if kind == "mask":
+        changing, values = root / "a.tif.msk", np.full((1, 70, 100), 255, "uint8")
+        files.write_scene(root / "a.tif", files.noise(0, 3, 70, 100))
+        files.write_scene(changing, values)
+        values[:, ::3] = 0
+    else:
+        changing, values = root / "x_B02.tif", files.noise(9, 1, 70, 100)
+        for i, band in enumerate(("B02", "B03", "B04")):
+            files.write_scene(root / f"x_{band}.tif", files.noise(i, 1, 70, 100))
+    rewrite(new, values, at=2 * changing.stat().st_mtime_ns)
+
+    class Replacing(tools.PixelEncoder):
+        prepared = 0
+
+        def prepare(self, image):
+            self.prepared += 1
+            if self.prepared == 5:
+                os.replace(new, changing)
+            return super().prepare(image)
+
+    encoding = EncodingOptions(batch_size=1, workers=1)
+    counts, problems, _ = index(root, archive, tools, encoder=Replacing(), encoding=encoding)
+    assert counts == {"added": 5}
+    name = "a.tif" if kind == "mask" else "x_B04.tif"
+    assert problems[-1].startswith(f"{name}: changed while it was read; run the same command again")
+    index(root, archive, tools)
+    fresh = archive.with_name("fresh")
+    index(root, fresh, tools)
+    found, expected = (tools.contents(ArchiveFolder.open(one)) for one in (archive, fresh))
+    for name in ("id", "embedding", "content", "size", "mtime_ns"):
+        assert [row[name] for row in found] == [row[name] for row in expected]
+
+
 def test_four_bands(root, archive, tools):
     class FourBands(tools.PixelEncoder):
         def __init__(self):

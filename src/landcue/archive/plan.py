@@ -288,9 +288,9 @@ def _files_of(root: Path, names: Collection[str]) -> dict[str, Path]:
     return {name: objects.get(path) or path for name, path in paths.items()}
 
 
-def with_status(metadata: Metadata, path: Path, status: os.stat_result) -> Metadata:
-    """Return the metadata with the size and time of the image's files as it was opened."""
-    size, mtime_ns = image_version(path, status)
+def with_version(metadata: Metadata, version: tuple[int, int]) -> Metadata:
+    """Return the metadata with the size and time of the image's files before they were read."""
+    size, mtime_ns = version
     return replace(metadata, size=size, mtime_ns=mtime_ns)
 
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image
 
 from landcue.archive.manifest import THUMBNAIL_SIDE
-from landcue.archive.plan import MAX_BYTES, Task, with_status
+from landcue.archive.plan import MAX_BYTES, Task, with_version
 from landcue.archive.schema import Metadata
-from landcue.data.images import files_beside, image_version, read_picture
+from landcue.data.images import files_beside, read_picture, version_of_files
 from landcue.data.objects import CHANGED, is_object, object_path, read_file, shown
 from landcue.data.pictures import Rendering
 from landcue.data.raster import HEAD, RASTER_SUFFIXES, is_raster
@@ -94,13 +94,13 @@ def read_task(
         UsageError: There are no credentials for it.
     """
     try:
-        metadata, source, content = _load(task, options)
+        metadata, source, content, others = _load(task, options)
         if task.stored is not None and task.stored.content == content:
             return metadata
         path = task.record.path
         picture = read_picture(source, options, name=metadata.path, path=path)
         if isinstance(source, Path):
-            _check_same(source, metadata)
+            _check_same(source, others, metadata)
         # The bounds may have changed with the file.
         bounds, footprint = task.record.bbox, task.record.geometry
         if bounds is None:
@@ -140,8 +140,10 @@ def make_thumbnail(image: ByteArray) -> bytes:
     return out.getvalue()
 
 
-def _load(task: Task, options: SceneOptions) -> tuple[Metadata, Path | bytes, str]:
-    """Return the metadata of a file, what to decode, and its digest.
+def _load(
+    task: Task, options: SceneOptions
+) -> tuple[Metadata, Path | bytes, str, tuple[Path, ...]]:
+    """Return the metadata of a file, what to decode, its digest, and the files beside it.
 
     Rasters on this machine are hashed and then read by GDAL, and so are scenes of one object a
     band; the others are read from one copy in memory.
@@ -149,23 +151,23 @@ def _load(task: Task, options: SceneOptions) -> tuple[Metadata, Path | bytes, st
     path = task.record.path
     gdal = path.suffix.lower() in RASTER_SUFFIXES
     if gdal and (not is_object(path) or band_files(path)):
-        source, status, digest = scene_digest(task)
-        return with_status(task.metadata, path, status), source, f"{digest}-{options.recipe}"
+        scene = scene_digest(task)
+        metadata = with_version(task.metadata, scene.version)
+        return metadata, scene.path, f"{scene.digest}-{options.recipe}", scene.others
     status, data = read_file(path, MAX_BYTES + 1)
-    metadata = with_status(task.metadata, path, status)
+    others = tuple(files_beside(path))
+    metadata = with_version(task.metadata, version_of_files(status, others))
     if len(data) > MAX_BYTES:
         raise DataError("is larger than 1 GiB; cut it into chips")
     hashed = hashlib.blake2b(data, digest_size=16)
     try:
-        for other in files_beside(path):
+        for other in others:
             hashed.update(other.read_bytes())
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from None
     digest = hashed.hexdigest()
-    return metadata, data, f"{digest}-{options.recipe}" if is_raster(data[:HEAD]) else digest
-
-
-_BLOCK = 1 << 20
+    recipe = f"-{options.recipe}" if is_raster(data[:HEAD]) else ""
+    return metadata, data, digest + recipe, others
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,25 @@ class EmptyChip:
     stored: bool
 
 
-Digest = Callable[[Task], tuple[Path, os.stat_result, str]]
+@dataclass(frozen=True, slots=True)
+class SceneFiles:
+    """The files of a scene, as they were read to compute its digest.
+
+    Attributes:
+        path: Its file, of a scene of one file a band that of the red one.
+        others: The files beside it, see :func:`landcue.data.images.files_beside`.
+        version: Size and time of all, before they were read: see
+            :func:`landcue.data.images.image_version`.
+        digest: Of the bytes of all, or of their ETags.
+    """
+
+    path: Path
+    others: tuple[Path, ...]
+    version: tuple[int, int]
+    digest: str
+
+
+Digest = Callable[[Task], SceneFiles]
 
 
 @dataclass(slots=True)
@@ -185,9 +205,7 @@ class _Scene:
     """The shared facts of all chips of one scene, computed by the first thread that needs them."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    path: Path = Path()
-    status: os.stat_result | None = None
-    digest: str = ""
+    files: SceneFiles | None = None
     rendering: Rendering | None = None
     error: LandcueError | None = None
 
@@ -199,7 +217,7 @@ class SceneFacts:
     its ETag; its scaling is estimated once, when a chip of it is read.
 
     Args:
-        digest: Finds a scene's file, its size and time, and its digest: :func:`scene_digest`.
+        digest: Finds a scene's files, their size and time, and its digest: :func:`scene_digest`.
     """
 
     def __init__(self, digest: Digest | None = None) -> None:
@@ -253,15 +271,15 @@ class ChipReader:
         window = task.record.window
         if window is None:
             raise DataError("is not a chip of a scene")
-        scene, status = self._scene(task)
-        metadata = with_status(task.metadata, task.record.path, status)
-        content = f"{scene.digest}-{self._options.recipe}"
+        scene, files = self._scene(task)
+        metadata = with_version(task.metadata, files.version)
+        content = f"{files.digest}-{self._options.recipe}"
         if task.stored is not None and task.stored.content == content:
             return metadata
-        reader = self._reader(scene)
+        reader = self._reader(files.path)
         rendering = self._rendering(scene, reader)
         image = reader.chip(window, rendering)
-        _check_same(task.record.path, metadata)
+        _check_same(task.record.path, files.others, metadata)
         if image is None:
             return EmptyChip(task.record.id, task.metadata.path, task.stored is not None)
         return ReadImage(
@@ -273,28 +291,27 @@ class ChipReader:
             reading=reader.reading(rendering),
         )
 
-    def _scene(self, task: Task) -> tuple[_Scene, os.stat_result]:
-        path = task.record.path
-        scene = self._facts.of(path)
+    def _scene(self, task: Task) -> tuple[_Scene, SceneFiles]:
+        scene = self._facts.of(task.record.path)
         with scene.lock:
-            if scene.status is None and scene.error is None:
+            if scene.files is None and scene.error is None:
                 try:
-                    scene.path, status, scene.digest = self._facts.digest(task)
-                    scene.status = status
+                    scene.files = self._facts.digest(task)
                 except LandcueError as error:
                     scene.error = error
-        if scene.status is None:
+            files = scene.files
+        if files is None:
             raise scene.error or DataError("cannot be read")
-        return scene, scene.status
+        return scene, files
 
-    def _reader(self, scene: _Scene) -> SceneReader:
+    def _reader(self, path: Path) -> SceneReader:
         thread = threading.get_ident()
         reader = self._readers.get(thread)
-        if reader is None or reader.path != scene.path:
+        if reader is None or reader.path != path:
             if reader is not None:
                 reader.close()
                 del self._readers[thread]
-            reader = self._readers[thread] = SceneReader(scene.path, self._options)
+            reader = self._readers[thread] = SceneReader(path, self._options)
         return reader
 
     def _rendering(self, scene: _Scene, reader: SceneReader) -> Rendering:
@@ -303,34 +320,50 @@ class ChipReader:
                 try:
                     scene.rendering = reader.rendering()
                 except LandcueError as error:  # the next chip need not try again
-                    scene.status, scene.error = None, error
+                    scene.files, scene.error = None, error
                     raise
             return scene.rendering
 
 
-def scene_digest(task: Task) -> tuple[Path, os.stat_result, str]:
-    """Return a scene's file, its size and time, and the digest of its bytes or of their ETag."""
+def scene_digest(task: Task) -> SceneFiles:
+    """Return a scene's files, their size and time, and the digest of their bytes or ETags.
+
+    Size and time are taken first, so that a change of any file from then on is found.
+    """
     path = task.record.path
     if is_object(path):
         found = object_path(path)
-        others = [object_path(one).digest for one in list(band_files(path).values())[1:]]
-        return found, found.stat(), _joined_digest(found.digest, others)
+        bands = [object_path(one).digest for one in list(band_files(path).values())[1:]]
+        version = version_of_files(found.stat(), ())
+        return SceneFiles(found, (), version, _joined_digest(found.digest, bands))
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
+            others = tuple(files_beside(path))
+            version = version_of_files(status, others)
             known = (task.metadata.size, task.metadata.mtime_ns)
-            if task.digest is not None and image_version(path, status) == known:
-                return path, status, task.digest
+            if task.digest is not None and version == known:
+                return SceneFiles(path, others, version, task.digest)
             digest = hashlib.blake2b(digest_size=16)
-            while block := file.read(_BLOCK):
-                digest.update(block)
-        for other in files_beside(path):
-            with other.open("rb") as file:
-                while block := file.read(_BLOCK):
-                    digest.update(block)
+            _hash_blocks(file, digest)
+        _hash_files(others, digest)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from None
-    return path, status, digest.hexdigest()
+    return SceneFiles(path, others, version, digest.hexdigest())
+
+
+_BLOCK = 1 << 20
+
+
+def _hash_blocks(file: BinaryIO, digest: hashlib.blake2b) -> None:
+    while block := file.read(_BLOCK):
+        digest.update(block)
+
+
+def _hash_files(paths: Iterable[Path], digest: hashlib.blake2b) -> None:
+    for path in paths:
+        with path.open("rb") as file:
+            _hash_blocks(file, digest)
 
 
 def _joined_digest(first: str, others: Sequence[str]) -> str:
@@ -340,12 +373,12 @@ def _joined_digest(first: str, others: Sequence[str]) -> str:
     return hashlib.blake2b(" ".join((first, *others)).encode(), digest_size=16).hexdigest()
 
 
-def _check_same(path: Path, metadata: Metadata) -> None:
-    """Check that the file has not changed since its digest was computed."""
+def _check_same(path: Path, others: Iterable[Path], metadata: Metadata) -> None:
+    """Check that the files of an image have not changed since before its digest was computed."""
     if is_object(path):
         return  # checked by the reader
     try:
-        now = image_version(path, os.stat(path))
+        now = version_of_files(os.stat(path), others)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from None
     if now != (metadata.size, metadata.mtime_ns):

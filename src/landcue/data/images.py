@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import io
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,13 @@ def image_version(
         status: Of the image itself.
         present: As for :func:`files_beside`.
     """
+    return version_of_files(status, files_beside(path, present))
+
+
+def version_of_files(status: os.stat_result, others: Iterable[Path]) -> tuple[int, int]:
+    """Return :func:`image_version` of an image whose :func:`files_beside` are known."""
     size, time = status.st_size, status.st_mtime_ns
-    for file in files_beside(path, present):
+    for file in others:
         with contextlib.suppress(OSError):  # it was removed just now
             beside = file.stat()
             size, time = size + beside.st_size, max(time, beside.st_mtime_ns)
