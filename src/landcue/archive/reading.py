@@ -161,8 +161,7 @@ def _load(
         raise DataError("is larger than 1 GiB; cut it into chips")
     hashed = hashlib.blake2b(data, digest_size=16)
     try:
-        for other in others:
-            hashed.update(other.read_bytes())
+        _hash_files(others, hashed)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from None
     digest = hashed.hexdigest()
