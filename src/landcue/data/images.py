@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import io
 import os
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,21 +85,26 @@ def files_beside(path: Path, present: Collection[str] | None = None) -> list[Pat
     bands = list(band_files(path).values())[1:]
     if present is not None:
         names = (f"{path}.ovr", f"{path}.msk", *world_names(path))
-        if not any(os.path.basename(name).casefold() in present for name in names):
+        if not any(_as_listed(os.path.basename(name)) in present for name in names):
             return bands
     return [*bands, *sidecar_files(path), *place_files(path)]
 
 
 def names_beside(folder: Path) -> frozenset[str] | None:
-    """Return the names in a folder that overviews, masks and world files may have, in lower case.
+    """Return the names in a folder that overviews, masks and world files may have.
 
+    In Unicode form NFC and lower case, as some systems list or find them in another form and case;
     ``None`` if it cannot be listed.
     """
     try:
-        names = map(str.casefold, os.listdir(folder))
+        names = map(_as_listed, os.listdir(folder))
     except OSError:
         return None
     return frozenset(name for name in names if name.endswith((".ovr", ".msk", ".wld", "w")))
+
+
+def _as_listed(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def image_version(
