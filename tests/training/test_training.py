@@ -658,6 +658,34 @@ def test_merged_keys_of_yaml_may_be_overridden(tmp_path):
     assert read_values(tmp_path / "c.yaml")["optimizer"] == {"lr": 2.0}
 
 
+def test_a_section_may_merge_one_that_merges_another(tmp_path):
+    text = """
+        root: &root {x: 1, y: 2}
+        methods:
+          a: &a
+            <<: *root
+            x: 3
+        derived:
+          <<: *a
+          z: 1
+    """
+    (tmp_path / "c.yaml").write_text(text)
+    values = read_values(tmp_path / "c.yaml")
+    assert values["methods"] == {"a": {"x": 3, "y": 2}}
+    assert values["derived"] == {"x": 3, "y": 2, "z": 1}
+    (tmp_path / "c.yaml").write_text(text.replace("x: 3", "y: 3\n            y: 4"))
+    with pytest.raises(UsageError, match="the key 'y' occurs twice"):
+        read_values(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize("text", ["data: {root: photos, split: {{seed}}}", "[a]: 1"])
+def test_a_key_that_is_no_single_value_is_refused(tmp_path, text):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"not valid YAML: .*unhashable key") as caught:
+        read_config(tmp_path / "c.yaml")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_config_may_be_values_or_a_file(images, tmp_path):
     settings = config(images, optimizer={"epochs": 1})
     save_config(settings, tmp_path / "c.yaml")

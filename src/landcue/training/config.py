@@ -225,16 +225,21 @@ def read_config(file: str | Path) -> TrainingConfig:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that occurs twice in a section; YAML's loader would drop the first value."""
+    """Refuses a key that occurs twice in a section; YAML's loader would drop the first value.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[object] = set()
+    Keys are compared before objects are constructed, which adds the keys of merges (``<<``).
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
-                problem = f"the key {key.value!r} occurs twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    problem = f"the key {key.value!r} occurs twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                seen.add((key.tag, key.value))
+        return node
 
 
 def read_values(file: Path) -> dict[str, Any]:
