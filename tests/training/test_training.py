@@ -214,6 +214,9 @@ def test_the_card_names_the_losses_of_both_heads(images, tmp_path):
         settings = config(images, loss=loss | weights, optimizer={"epochs": 1})
         train(settings, tmp_path / name)
         assert load_checkpoint(tmp_path / name).provenance["loss"] == shown
+    settings = config(images, loss=loss, model={"n_bits": 0}, optimizer={"epochs": 1})
+    train(settings, tmp_path / "no-hash-head")
+    assert load_checkpoint(tmp_path / "no-hash-head").provenance["loss"] == "supcon"
 
 
 def test_two_trainings_in_one_folder(images, tmp_path):

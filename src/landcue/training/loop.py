@@ -460,7 +460,7 @@ class _Training:
             "data_id": self.data,
             "split": config.data.split,
             "seed": config.seed,
-            "loss": describe_losses(config.loss),
+            "loss": describe_losses(config),
             "label_statistics": self.statistics.to_json(),
             "scores": scores,
             "training": {

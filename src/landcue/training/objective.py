@@ -107,10 +107,11 @@ def _of_hash(section: LossSection) -> tuple[str, dict[str, Any]]:
     return name, section.options if name == section.name else {}
 
 
-def describe_losses(section: LossSection) -> str:
+def describe_losses(config: TrainingConfig) -> str:
     """Return names and options of the metric losses, those of both heads where they differ."""
+    section = config.loss
     found = {"embedding": (section.name, section.options), "hash": _of_hash(section)}
-    weights = {"embedding": section.embedding, "hash": section.hash}
+    weights = {"embedding": section.embedding, "hash": section.hash and config.model.n_bits}
     used = {head: f"{name} {options or ''}".strip() for head, (name, options) in found.items()
             if weights[head]} or {"embedding": NONE}  # fmt: skip
     if len(set(used.values())) == 1:
