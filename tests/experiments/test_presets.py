@@ -163,3 +163,24 @@ def test_a_setting_that_no_method_takes_is_refused(copies, preset, setting):
     config = spec.training(cell.method, cell.seed, cell.bits)
     assert (config.loss.label, config.optimizer.lr) == (0.5, 1e-3)
     assert config.data.split == f"per-class-50-20-30-seed{cell.seed}"
+
+
+@pytest.mark.parametrize("preset", ["dhcl-ucmd", "dhcl-aid"])
+def test_a_section_is_checked_value_by_value(copies, preset):
+    def read(*settings):
+        root = copies[dataset_of(preset)]
+        return read_preset(preset, root, init="none", settings=settings, partial=True)
+
+    model = "model={dim: 64, backbone: mobilenetv3_small_050, init: none, image_size: 32}"
+    spec = read(model, "loss={label: 0.5, name: dhcl}")
+    cell = cells(spec)[0]
+    config = spec.training(cell.method, cell.seed, cell.bits)
+    assert (config.model.dim, config.model.n_bits, config.loss.label) == (64, 16, 0.5)
+    for setting, key in (
+        ("loss={label: 0.5, name: supcon}", "loss.name"),
+        ("loss={label: 0.5, options: {scale: 16}}", "loss.options.scale"),
+        ("loss={options: {1: 2}}", "loss.options.1"),
+        ("model={dim: 64, n_bits: 8}", "model.n_bits"),
+    ):
+        with pytest.raises(UsageError, match=f"all methods of preset {preset} have .* for {key};"):
+            read(model, setting)

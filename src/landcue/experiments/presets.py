@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -183,20 +183,30 @@ def read_preset(
 def _check_settings(spec: Spec, settings: Iterable[str]) -> None:
     """Refuse a setting that is in force for no method, since all have one of their own."""
     for assignment in settings:
-        path = assignment.partition("=")[0].strip().split(".")
-        wanted = _value_at(spec.base, path)
-        if not any(
-            _value_at(spec.settings(cell.method, cell.seed, cell.bits), path)
-            == filled(wanted, cell.seed)
-            for cell in cells(spec)
-        ):
-            raise UsageError(
-                f"--set {assignment!r}: all methods of preset {spec.name} have a value of their "
-                "own there; write an experiment of your own for others"
-            )
+        path = tuple(assignment.partition("=")[0].strip().split("."))
+        for place, wanted in _leaves(_value_at(spec.base, path), path):
+            if not any(
+                _value_at(spec.settings(cell.method, cell.seed, cell.bits), place)
+                == filled(wanted, cell.seed)
+                for cell in cells(spec)
+            ):
+                key = ".".join(map(str, place))
+                raise UsageError(
+                    f"--set {assignment!r}: all methods of preset {spec.name} have a value of "
+                    f"their own for {key}; write an experiment of your own for others"
+                )
 
 
-def _value_at(values: Values, path: Iterable[str]) -> object:
+def _leaves(value: object, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], object]]:
+    """Yield the values in nested dictionaries with their paths."""
+    if isinstance(value, dict):
+        for key, item in cast(Values, value).items():
+            yield from _leaves(item, (*path, key))
+    else:
+        yield path, value
+
+
+def _value_at(values: Values, path: Iterable[Any]) -> object:
     held: Any = values
     for key in path:
         held = held.get(key) if isinstance(held, dict) else None
