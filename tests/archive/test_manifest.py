@@ -107,6 +107,8 @@ def test_changed_values(archive, change, message):
         ("label_names", "a"),
         ("label_names", [1]), ("records", "1"), ("model", []), ("base", "v1/.."), ("base", "v1\n"),
         ("sources", {"a": 1}), ("sources", {"a": {"location": 1, "root": "/", "scenes": {}}}),
+        ("sources", {"a": {"location": "/", "root": "/"}}),
+        ("sources", {"a": {"location": "/", "root": "/", "scenes": {}, "bands": []}}),
         ("id", None), ("regions", 99),
     ],
 )  # fmt: skip
@@ -118,6 +120,22 @@ def test_values_of_wrong_types(archive, name, value):
     file.write_text(json.dumps({**changed, "checksum": checksum_of(changed)}))
     with pytest.raises(ArchiveError, match=f"manifest.json has a wrong value of '{name}'"):
         ArchiveFolder.open(archive)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"created": "\ud800"}, {"model": {"name": "\ud800"}},
+     {"model": json.loads('{"a": ' * 300 + "1" + "}" * 300)}],
+    ids=["text", "model", "nested"],
+)  # fmt: skip
+def test_values_that_are_not_text_or_nested_too_deeply(archive, change):
+    file = archive / "manifest.json"
+    changed = {**json.loads(file.read_text()), **change}
+    del changed["checksum"]
+    file.write_text(json.dumps({**changed, "checksum": checksum_of(changed)}))
+    with pytest.raises(ArchiveError, match=r"manifest.json holds a value that .*; run") as caught:
+        ArchiveFolder.open(archive)
+    assert "\n" not in str(caught.value)
 
 
 def test_missing_key_and_missing_file(archive, tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import pyarrow as pa
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from landcue import __version__
 from landcue.archive import storage
@@ -40,6 +40,17 @@ _MOST = 2**20
 """Largest dimension and number of bits and of labels: they become the sizes of arrays."""
 
 _Size = Annotated[int, Field(ge=0, le=_MOST)]
+
+
+def _with_all_keys(value: object) -> object:
+    """Check that a stored source has exactly the keys that are written."""
+    keys = {field.name for field in fields(Source)}
+    if not isinstance(value, dict) or set(cast("dict[Any, Any]", value)) != keys:
+        raise ValueError(f"write the keys {', '.join(sorted(keys))}")
+    return cast("dict[Any, Any]", value)
+
+
+_StoredSource = Annotated[Source, BeforeValidator(_with_all_keys)]
 
 _MISSING = "use an archive folder that 'landcue index' created"
 _RESTORE = (
@@ -73,7 +84,7 @@ class Manifest:
     dim: Annotated[int, Field(ge=1, le=_MOST)]
     n_bits: _Size
     label_names: tuple[str, ...]
-    sources: Mapping[str, Source]
+    sources: Mapping[str, _StoredSource]
     records: Annotated[int, Field(ge=0, le=2**53)] = 0
     created: str = field(default_factory=lambda: now())
     updated: str = field(default_factory=lambda: now())
@@ -224,8 +235,13 @@ def parse_manifest(text: str | bytes, file: Path) -> Manifest:
     try:
         return _adapter().validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        name = error.errors()[0]["loc"][0]
-        raise ArchiveError(f"{file} has a wrong value of {name!r}; {_RESTORE}") from None
+        where = error.errors()[0]["loc"]
+        what = (
+            f"has a wrong value of {where[0]!r}"
+            if where
+            else "holds a value that is not valid Unicode or nested too deeply"
+        )
+        raise ArchiveError(f"{file} {what}; {_RESTORE}") from None
 
 
 @functools.cache
