@@ -358,7 +358,11 @@ class ArchiveFolder:
         return {row["id"]: row["thumbnail"] for row in self._rows(ids, ["id", "thumbnail"])}
 
     def verify(self) -> tuple[Problem, ...]:
-        """Read every record and compare all of it with its checksums."""
+        """Read every record and compare all of it with its checksums.
+
+        Raises:
+            ArchiveError: The table cannot be read at all.
+        """
         return () if self._table is None else tuple(check_rows(self._table, self.manifest).problems)
 
     def unknown(self, id_: str) -> UsageError:

@@ -160,13 +160,22 @@ def verify_rows(folder: Path, files: Files) -> VerifyReport:
 def check_rows(table: RecordTable, manifest: Manifest) -> RowCheck:
     """Compare all rows of a table with their checksums."""
     check = RowCheck()
-    for _ in sound_rows(table, manifest, check):
+    for _ in _checked(table, manifest, check):
         pass
     return check
 
 
 def sound_rows(table: RecordTable, manifest: Manifest, check: RowCheck) -> Iterator[pa.Table]:
     """Yield the rows that have the right checksums, and add the others to ``check``."""
+    for batch, sound in _checked(table, manifest, check):
+        if any(sound):
+            yield only(batch, sound)
+
+
+def _checked(
+    table: RecordTable, manifest: Manifest, check: RowCheck
+) -> Iterator[tuple[pa.RecordBatch, list[bool]]]:
+    """Yield batches of rows, and which of them are sound, and add the others to ``check``."""
     if not table.schema.equals(manifest.schema):
         raise ArchiveError(f"{table.folder} holds a table of other columns or sizes")
     seen: set[str] = set()
@@ -188,8 +197,7 @@ def sound_rows(table: RecordTable, manifest: Manifest, check: RowCheck) -> Itera
         _note_damaged(batch, [bool(what) for what in faults], check)
         sound = [new and not what for new, what in zip(fresh, faults, strict=True)]
         check.sound += sum(sound)
-        if any(sound):
-            yield only(batch, sound)
+        yield batch, sound
 
 
 def _note_unreadable(
