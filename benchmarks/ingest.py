@@ -194,7 +194,7 @@ def resident() -> float:
 
 def measure_memory(n_chips: int) -> None:
     """Print resident memory while n chips are indexed."""
-    options = SceneOptions(Length(32, metres=False), bands=(3, 2, 1), side=32)
+    options = SceneOptions(Length(32, meters=False), bands=(3, 2, 1), side=32)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "scenes").mkdir()
@@ -250,7 +250,7 @@ def main() -> None:
         for name, size in MODELS:
             images = open_source(source)
             if args.scenes:
-                chip, scale = Length(256, metres=False), Scale.parse("percentile:2,98")
+                chip, scale = Length(256, meters=False), Scale.parse("percentile:2,98")
                 options = SceneOptions(chip, bands=(4, 3, 2), scale=scale, side=size)
                 images = cut_scenes(images, options)
             images = images.subset(images.records[: args.images])

@@ -34,7 +34,7 @@ PLACES = {
     "tank": ("farmland", "desert", "river"),
 }
 GROUND = ("grass", "field", "bare-soil", "sand", "pavement")
-MARGIN = 20  # metres from an object to the edge of its chip
+MARGIN = 20  # meters from an object to the edge of its chip
 
 
 def draw_chip(seed: list[int], theme: str, kind: str) -> tuple[Any, tuple[int, ...]] | None:

@@ -32,7 +32,7 @@ from landcue.server.collections import Collections
 
 HERE = Path(__file__).parent
 OPTIONS = EncodingOptions(batch_size=4, commit_every=8)
-SCENES = SceneOptions(Length(32, metres=False), side=32)
+SCENES = SceneOptions(Length(32, meters=False), side=32)
 FAIL, DIE, TEAR = 0, 1, 2
 # Some calls are hit, by one of these in turn; with LANDCUE_FAULTS=all every call is.
 FAULTS = [

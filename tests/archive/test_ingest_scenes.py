@@ -26,7 +26,7 @@ from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import ArchiveError, DataError, UsageError
 from landcue.types import Record, Window
 
-CHIP = Length(32, metres=False)
+CHIP = Length(32, meters=False)
 OPTIONS = SceneOptions(CHIP, side=32)
 
 
@@ -122,7 +122,7 @@ def test_other_options_make_chips_again(root, archive, tools, changes):
 
 def test_another_grid_leaves_old_chips_until_pruned(root, archive, tools):
     index(root, archive, tools)
-    coarse = SceneOptions(Length(64, metres=False), side=32)
+    coarse = SceneOptions(Length(64, meters=False), side=32)
     counts, _, _ = index(root, archive, tools, coarse)
     assert counts == {"added": 12, "vanished": 36}
     counts, _, _ = index(root, archive, tools, coarse, prune=True)

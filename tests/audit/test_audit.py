@@ -72,13 +72,13 @@ def clean(tmp_path):
     return tmp_path
 
 
-def labelled(folder):
+def labeled(folder):
     """A folder whose only sub-folder is a class."""
     return open_source(folder, folder_labels=True)
 
 
 def test_a_clean_folder_has_no_finding(clean):
-    found = audit(labelled(clean), split="files-75-25", model=TinyEncoder(), limits=Limits(few=2))
+    found = audit(labeled(clean), split="files-75-25", model=TinyEncoder(), limits=Limits(few=2))
     assert found.findings() == []
     assert found.sizes == {(128, 128): N}
     assert found.kinds == {("RGB", 3): N}
@@ -89,7 +89,7 @@ def test_byte_and_reencoded_duplicates_and_their_leak(clean):
     (clean / "town/town7.png").write_bytes((clean / "town/town0.png").read_bytes())
     (clean / "town/town2.png").unlink()
     save(clean, "town/town2.webp", scene(1), lossless=True)
-    found = audit(labelled(clean), split="files-75-25", limits=Limits(few=2), model=None)
+    found = audit(labeled(clean), split="files-75-25", limits=Limits(few=2), model=None)
     ids = [record.id for record in found.images.records]
     assert [([ids[r] for r in g.rows], g.same_bytes) for g in found.identical] == [
         (["town/town0.png", "town/town7.png"], True),

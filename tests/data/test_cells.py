@@ -117,7 +117,7 @@ def test_scenes_without_cells_say_why(facts, word):
     [
         ({"grid": "mgrs"}, "unknown grid 'mgrs'"),
         ({}, "add their side: --chip 640m"),
-        ({"chip": Length(64, metres=False)}, "--chip 64px: a grid needs meters"),
+        ({"chip": Length(64, meters=False)}, "--chip 64px: a grid needs meters"),
         ({"chip": Length(64, True), "stride": Length(9, False)}, "--stride 9px: a grid needs"),
         ({"chip": Length(64, True), "stride": Length(90, True)}, "is longer than --chip"),
     ],

@@ -22,7 +22,7 @@ from landcue.types import Window
 SMOOTH = np.stack(
     [np.add.outer(np.arange(60) * 2, np.arange(80)) + 20 * i for i in range(3)], axis=2
 ).astype(np.uint8)
-CHIP = SceneOptions(Length(40, metres=False))
+CHIP = SceneOptions(Length(40, meters=False))
 WORLD = "10\n0\n0\n-10\n500005\n5499995\n"
 LOSSLESS = {"PNG": {}, "WEBP": {"lossless": True}, "BMP": {}, "JPEG2000": {"irreversible": False}}
 
@@ -48,7 +48,7 @@ def test_a_large_photo_is_refused_whole_and_cut_into_chips(tmp_path):
     Image.new("L", (9000, 7200), 77).save(tmp_path / "large.jpg")
     with pytest.raises(DataError, match="9000 x 7200 pixels, over the limit of 64,000,000; cut it"):
         read_picture(tmp_path / "large.jpg")
-    cut = cut_scenes(open_source(tmp_path / "large.jpg"), SceneOptions(Length(4000, metres=False)))
+    cut = cut_scenes(open_source(tmp_path / "large.jpg"), SceneOptions(Length(4000, meters=False)))
     assert len(cut) == 6
     assert (read_chip(Chip(tmp_path / "large.jpg", Window(8990, 7190, 10, 10))) == 77).all()
 
@@ -81,7 +81,7 @@ def test_world_files_with_a_prj_place_images_and_their_chips(tmp_path, names):
     )
     found = picture.bbox
     assert (found.west, found.south, found.east, found.north) == pytest.approx(wanted, abs=1e-6)
-    cut = cut_scenes(open_source(path), SceneOptions(Length(400, metres=True)))
+    cut = cut_scenes(open_source(path), SceneOptions(Length(400, meters=True)))
     assert len(cut) == 4
     assert cut.problems == ()
     assert cut.records[0].bbox.north == pytest.approx(wanted[3], abs=1e-6)

@@ -122,9 +122,9 @@ def test_tables_find_composed_and_decomposed_names(tmp_path):
     images = open_source(tmp_path / "t.csv")
     assert images.problems == ()
     assert {record.path.name for record in images.records} == {composed, decomposed}
-    labelled = open_source(tmp_path, tmp_path / "t.csv")
-    assert labelled.problems == ()
-    assert [record.labels for record in labelled.records] == [("water",), ("water",)]
+    labeled = open_source(tmp_path, tmp_path / "t.csv")
+    assert labeled.problems == ()
+    assert [record.labels for record in labeled.records] == [("water",), ("water",)]
 
 
 def test_a_query_is_found_composed_or_decomposed(tmp_path):

@@ -103,7 +103,7 @@ def test_footprints_are_the_outline_of_the_file_and_the_boxes_of_chips(tmp_path,
     assert place.geometry.symmetric_difference(whole).area < 1e-6 * whole.area
     assert len(place.geometry.exterior.coords) > 5  # no picture fills it
     facts = read_facts(path)
-    cut = cut_scenes(open_source(path), SceneOptions(Length(30, metres=False)))
+    cut = cut_scenes(open_source(path), SceneOptions(Length(30, meters=False)))
     covered = []
     for record in cut.records:
         w = record.window
@@ -259,7 +259,7 @@ def test_index_search_view_and_export_agree(folder, tmp_path, chip):
             wanted = place_of_raster(read_facts(folder / record.path)).geometry
         else:
             cut = cut_scenes(
-                open_source(folder / record.path), SceneOptions(Length(128, metres=False))
+                open_source(folder / record.path), SceneOptions(Length(128, meters=False))
             )
             (wanted,) = (r.geometry for r in cut.records if r.window == record.window)
         assert exported.symmetric_difference(wanted).area < 1e-9 * wanted.area

@@ -22,7 +22,7 @@ import scene_files as files
 from landcue.data.geo import ground_steps, place_of_raster, window_places
 from landcue.data.header import read_facts
 from landcue.data.places import joined_at_antimeridian
-from landcue.data.scenes import Length, SceneOptions, grid, pixel_metres, pixels_of
+from landcue.data.scenes import Length, SceneOptions, grid, pixel_meters, pixels_of
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import DataError, UsageError
@@ -160,24 +160,24 @@ def test_split_rings_hold_the_same_area(name):
     assert split
 
 
-def test_metres_on_the_ground():
+def test_meters_on_the_ground():
     crs, transform = CRS.from_string("EPSG:4326"), from_origin(10, 60, 0.001, 0.001)
     across, along = ground_steps(crs, transform, 0, 0)
     # A degree at 60 degrees north on WGS 84: 55,800.0 m by 111,412.2 m.
     assert across * 1000 == pytest.approx(55_800, rel=1e-4)
     assert along * 1000 == pytest.approx(111_412, rel=1e-4)
     mercator = CRS.from_string("EPSG:3857")
-    across, along = pixel_metres(mercator, from_origin(0, 8_399_737, 20, 20), 10, 10)
-    assert across == pytest.approx(10.03, abs=0.05)  # its metres are twice too long at 60 degrees
+    across, along = pixel_meters(mercator, from_origin(0, 8_399_737, 20, 20), 10, 10)
+    assert across == pytest.approx(10.03, abs=0.05)  # its meters are twice too long at 60 degrees
     # Projections that are nearly true keep their word.
     utm = CRS.from_string("EPSG:32633")
-    assert pixel_metres(utm, from_origin(200_000, 5e6, 10, 10), 10, 10) == (10, 10)
-    feet = pixel_metres(CRS.from_string("EPSG:2263"), from_origin(980_000, 2e5, 5, 5), 9, 9)
+    assert pixel_meters(utm, from_origin(200_000, 5e6, 10, 10), 10, 10) == (10, 10)
+    feet = pixel_meters(CRS.from_string("EPSG:2263"), from_origin(980_000, 2e5, 5, 5), 9, 9)
     assert feet == pytest.approx((5 * 1200 / 3937,) * 2)
-    assert pixels_of(Length(120, metres=True), (10.0, 20.0)) == (12, 6)
+    assert pixels_of(Length(120, meters=True), (10.0, 20.0)) == (12, 6)
 
 
-def test_a_pole_is_no_obstacle_to_metres():
+def test_a_pole_is_no_obstacle_to_meters():
     crs, transform = CRS.from_string("EPSG:3413"), from_origin(-500, 500, 100, 100)
     # The scale of this projection at the pole is 0.969.
     assert ground_steps(crs, transform, 5, 5) == pytest.approx((103.2, 103.2), abs=0.2)
@@ -215,14 +215,14 @@ def test_lengths_that_are_none(text):
 
 
 def test_lengths():
-    assert Length.parse("256px", "--chip") == Length(256, metres=False)
-    assert Length.parse("1.2km", "--chip") == Length(1200, metres=True)
+    assert Length.parse("256px", "--chip") == Length(256, meters=False)
+    assert Length.parse("1.2km", "--chip") == Length(1200, meters=True)
     with pytest.raises(DataError, match="no georeference"):
-        pixels_of(Length(100, metres=True), None)
+        pixels_of(Length(100, meters=True), None)
     with pytest.raises(DataError, match="less than one of its pixels"):
-        pixels_of(Length(4, metres=True), (10.0, 10.0))
+        pixels_of(Length(4, meters=True), (10.0, 10.0))
     with pytest.raises(UsageError, match="too long"):
-        SceneOptions(Length(9000, metres=False))
+        SceneOptions(Length(9000, meters=False))
 
 
 def test_chips_as_records(tmp_path):
@@ -230,7 +230,7 @@ def test_chips_as_records(tmp_path):
     tags = {"TIFFTAG_DATETIME": "2024:05:06 07:08:09", "SATELLITEID": "WV02"}
     files.write_scene(tmp_path / "north" / "a.tif", files.noise(0, 3, 30, 40), tags=tags)
     (tmp_path / "notes.png").write_bytes(b"")
-    cut = cut_scenes(open_source(tmp_path), SceneOptions(Length(20, metres=False)))
+    cut = cut_scenes(open_source(tmp_path), SceneOptions(Length(20, meters=False)))
     assert [r.id for r in cut.records] == [
         "north/a/r000000-c000000-20x20", "north/a/r000000-c000020-20x20",
         "north/a/r000010-c000000-20x20", "north/a/r000010-c000020-20x20",
@@ -243,7 +243,7 @@ def test_chips_as_records(tmp_path):
     (tmp_path / "t.csv").write_text(
         "path,time,sensor\nnorth/a.tif,2020-01-02T03:04:05Z,Sentinel-2\n"
     )
-    cut = cut_scenes(open_source(tmp_path / "t.csv"), SceneOptions(Length(200, metres=True)))
+    cut = cut_scenes(open_source(tmp_path / "t.csv"), SceneOptions(Length(200, meters=True)))
     assert len(cut) == 4
     assert cut.records[0].datetime.year == 2020
     assert cut.records[0].sensor == "Sentinel-2"
@@ -251,20 +251,20 @@ def test_chips_as_records(tmp_path):
 
 def test_one_scene_as_a_source_and_its_whole_footprint(tmp_path):
     path = files.write_scene(tmp_path / "a.tif", files.noise(0, 3, 30, 40))
-    cut = cut_scenes(open_source(path), SceneOptions(Length(500, metres=False)))
+    cut = cut_scenes(open_source(path), SceneOptions(Length(500, meters=False)))
     assert [r.id for r in cut.records] == ["a/r000000-c000000-40x30"]
     assert place_of_raster(read_facts(path)).bbox == cut.records[0].bbox
 
 
 def test_scene_without_geo_reference(tmp_path):
     files.write_scene(tmp_path / "a.tif", files.noise(0, 3, 30, 40), place={})
-    cut = cut_scenes(open_source(tmp_path), SceneOptions(Length(20, metres=False)))
+    cut = cut_scenes(open_source(tmp_path), SceneOptions(Length(20, meters=False)))
     assert {(r.bbox, r.geometry) for r in cut.records} == {(None, None)}
     assert [str(p) for p in cut.problems] == [
         "a.tif: has no georeference; its chips have no footprint"
     ]
     with pytest.raises(DataError, match=r"a\.tif: has no georeference, so that 100m"):
-        cut_scenes(open_source(tmp_path), SceneOptions(Length(100, metres=True)))
+        cut_scenes(open_source(tmp_path), SceneOptions(Length(100, meters=True)))
 
 
 def test_a_photo_with_broken_exif_data_costs_one_scene(tmp_path):
@@ -275,7 +275,7 @@ def test_a_photo_with_broken_exif_data_costs_one_scene(tmp_path):
     data = (tmp_path / "broken.jpg").read_bytes()
     start = data.index(b"Exif\0\0") + 6
     (tmp_path / "broken.jpg").write_bytes(data[: start + 2] + b"\xce\xce" + data[start + 4 :])
-    cut = cut_scenes(open_source(tmp_path), SceneOptions(Length(32, metres=False)))
+    cut = cut_scenes(open_source(tmp_path), SceneOptions(Length(32, meters=False)))
     assert {record.path.name for record in cut.records} == {"good.jpg"}
     assert any(p.where == "broken.jpg" and "corrupt" in p.what for p in cut.problems)
 

@@ -20,7 +20,7 @@ from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import DataError, UsageError
 from landcue.types import Window
 
-CHIP = Length(50, metres=False)
+CHIP = Length(50, meters=False)
 
 
 def options(**changes):
@@ -205,7 +205,7 @@ def test_recipe_changes_with_all_that_changes_pixels():
         {"scale": Scale.parse("percentile:2,98")}, {"channels": 4},
     ]  # fmt: skip
     assert len({options(**change).recipe for change in changes}) == len(changes)
-    assert options().recipe == SceneOptions(Length(9, metres=True)).recipe
+    assert options().recipe == SceneOptions(Length(9, meters=True)).recipe
 
 
 VRT = (

@@ -55,7 +55,7 @@ def test_csv_with_broken_places(folder, cells):
     assert "t.csv line 2" in problem.where
     assert problem.what.endswith("; indexed without a place")
     with pytest.raises(DataError, match=r"t\.csv line 2"):
-        read_label_table(folder / "t.csv", unlabelled=True)
+        read_label_table(folder / "t.csv", unlabeled=True)
 
 
 def write_parquet(path, rows, geo=None):

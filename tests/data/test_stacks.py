@@ -70,7 +70,7 @@ def test_band_files_are_one_scene_in_true_color(tmp_path, names, rgb):
     assert np.abs(picture.pixels - wanted).max() <= 1
     assert "one file a band, stacked" in picture.reading["rules"]
     assert picture.bbox is not None
-    (chip, *_) = cut_scenes(images, SceneOptions(Length(40, metres=False))).records
+    (chip, *_) = cut_scenes(images, SceneOptions(Length(40, meters=False))).records
     shown = read_chip(Chip(record.path, chip.window))
     assert np.abs(shown - wanted[:40, :40]).max() <= 1
     chosen = read_image(record.path, bands=[rgb.split()[2], rgb.split()[0]])

@@ -67,7 +67,7 @@ def update(archive, root, progress=None):
 
 
 def index_scenes(archive, root, progress=None):
-    options = SceneOptions(Length(32, metres=False), side=32)
+    options = SceneOptions(Length(32, meters=False), side=32)
     return ingest(
         SourceImages(cut_scenes(open_source(root), options).records, root, options),
         archive,

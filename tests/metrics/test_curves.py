@@ -120,8 +120,8 @@ def test_queries_without_relevant_images_give_nan_and_no_precision():
     assert np.isnan(found.precision_recall.mean).all()
     assert np.isnan(found.by_k["nDCG"].mean).all()
     assert found.by_k["P"].mean == pytest.approx(0)
-    unlabelled = annotate(["a", "b"], np.zeros((2, 3)))
-    found = compute_curves(unlabelled, unlabelled, given(np.zeros((2, 2), np.uint8)), PROTOCOL)
+    unlabeled = annotate(["a", "b"], np.zeros((2, 3)))
+    found = compute_curves(unlabeled, unlabeled, given(np.zeros((2, 2), np.uint8)), PROTOCOL)
     assert np.isnan(found.by_k["recall"].mean).all()
 
 

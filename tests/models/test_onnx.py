@@ -166,8 +166,8 @@ def test_fidelity_by_hand():
     assert found["recall@20"] == 1.0  # with 3 images both others are always found
     same = compare_encodings(original, original, records, ["a", "b"])
     assert same["retrieval"]["embedding"]["loss"] == 0
-    unlabelled = [Record(str(i), Path(str(i))) for i in range(3)]
-    assert "retrieval" not in compare_encodings(original, other, unlabelled, ["a", "b"])
+    unlabeled = [Record(str(i), Path(str(i))) for i in range(3)]
+    assert "retrieval" not in compare_encodings(original, other, unlabeled, ["a", "b"])
 
 
 def test_bad_input(tmp_path, exported):

@@ -15,7 +15,7 @@ from landcue.data.sources.scenes import cut_scenes
 pytestmark = pytest.mark.ray
 
 
-OPTIONS = SceneOptions(Length(32, metres=False), side=32)
+OPTIONS = SceneOptions(Length(32, meters=False), side=32)
 CHIPS = 24  # of each scene
 
 

@@ -87,7 +87,7 @@ def test_the_verdict_knows_which_direction_is_better(contests):
     assert verdict(contests[0], "ANMRR", names).startswith("good is better. ANMRR ")
 
 
-def relabelled(subject):
+def relabeled(subject):
     labels = subject.query.labels.copy()
     labels[3, 0] ^= 1
     images = annotate(subject.query.ids, labels, subject.query.label_names)
@@ -102,7 +102,7 @@ def relabelled(subject):
         ({"protocol": "sl-retrieval-v1", "labels": np.eye(5)[[0, 1] * 20]}, "different protocols"),
         ({"n": 39}, "different queries (40 and 39; 'img<39>.png' is only among the first's)"),
         ({"n_gallery": 30}, "different gallery images (40 and 30;"),
-        (relabelled, "disagree on the labels of 'img<03>.png'"),
+        (relabeled, "disagree on the labels of 'img<03>.png'"),
     ],
     ids=["part", "split", "protocol", "queries", "gallery", "labels"],
 )

@@ -123,7 +123,7 @@ def test_one_image_and_one_query_have_a_page(make_subject, read_page):
     assert page.row("mAP")[1] == "1.0000"
 
 
-def test_an_unlabelled_gallery_and_many_labels_have_a_page(make_subject, read_page):
+def test_an_unlabeled_gallery_and_many_labels_have_a_page(make_subject, read_page):
     half = np.zeros((12, 3))
     half[:6, 0] = 1
     found = read_page(evaluation_page(make_subject(labels=half), "2026-01-02"))

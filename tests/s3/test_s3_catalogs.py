@@ -33,7 +33,7 @@ from landcue.types import Window
 pytestmark = pytest.mark.s3
 
 ITEMS = Path("s3://bucket/items")
-OPTIONS = SceneOptions(Length(64, metres=False), side=32)
+OPTIONS = SceneOptions(Length(64, meters=False), side=32)
 REFUSED = {
     "web": ("https://example.org/a.tif", "only objects"),
     "here": ("/etc/passwd.tif", "only objects"),

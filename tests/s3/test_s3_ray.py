@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.s3]
 
 SOURCE = Path("s3://bucket/images")
 SCENES = Path("s3://bucket/scenes")
-OPTIONS = SceneOptions(Length(32, metres=False), side=32)
+OPTIONS = SceneOptions(Length(32, meters=False), side=32)
 
 
 @pytest.fixture(scope="module")

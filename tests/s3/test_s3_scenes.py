@@ -34,9 +34,9 @@ from landcue.types import Window
 pytestmark = pytest.mark.s3
 
 SOURCE = Path("s3://bucket/scenes")
-CHIP = SceneOptions(Length(64, metres=False), Length(48, metres=False), bands=(1, 2, 3), side=32)
+CHIP = SceneOptions(Length(64, meters=False), Length(48, meters=False), bands=(1, 2, 3), side=32)
 BYTES = Rendering(None, False, 0, (0.0, 0.0, 0.0))
-ONE = SceneOptions(Length(64, metres=False), bands=(1, 2, 3))
+ONE = SceneOptions(Length(64, meters=False), bands=(1, 2, 3))
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_scenes_equal_those_of_a_folder(tools, store, folder, tmp_path):
 @pytest.mark.parametrize("name", ["cog.tif", "beside.tif", "2024/strips.tif"])
 def test_pixels_equal_those_of_a_file(store, folder, name):
     upload(folder)
-    options = SceneOptions(Length(128, metres=False), bands=(3, 1, 2), side=32, nodata=1.0)
+    options = SceneOptions(Length(128, meters=False), bands=(3, 1, 2), side=32, nodata=1.0)
     far = SceneReader(SOURCE / name, options)
     near = SceneReader(folder / name, options)
     for window in (Window(0, 0, 128, 128), Window(101, 33, 99, 140), Window(60, 0, 64, 200)):
@@ -180,7 +180,7 @@ def test_all_chips_cost_a_scene_once(tools, store, tmp_path, fetched):
     root = tmp_path / "scenes"
     path = write_cog(root / "big.tif", files.noise(0, 3, 1500, 1500, high=256, dtype="uint8"))
     upload(root)
-    options = SceneOptions(Length(128, metres=False))
+    options = SceneOptions(Length(128, meters=False))
     encoding = EncodingOptions(batch_size=8, workers=3, overlap=True)
     report, _ = index(SOURCE, tmp_path / "a", tools.PixelEncoder(), options, encoding)
     assert report.added == 144

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.s3
 
 SOURCE = Path("s3://bucket/bands")
 SAFE = "S2.SAFE/IMG_DATA/R{}m/T33UUP_20200304T101021_{}_{}m.tif"
-CHIP = SceneOptions(Length(30, metres=False), side=16)
+CHIP = SceneOptions(Length(30, meters=False), side=16)
 
 
 @pytest.fixture

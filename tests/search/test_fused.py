@@ -122,7 +122,7 @@ def test_several_examples_have_the_mean_of_their_probabilities(archive, made):
     assert len(archive.search(encoding, k=3, mode="fused")) == 3
 
 
-def labelled(folder, made, names, informative=True, seed=0, parts=(None,), label_of=lambda n: n):
+def labeled(folder, made, names, informative=True, seed=0, parts=(None,), label_of=lambda n: n):
     """Records whose predicted labels are those annotated, and whose embeddings are noise."""
     rng, n = np.random.default_rng(seed), 160
     sizes = made.Sizes(label_names=names)
@@ -142,7 +142,7 @@ def labelled(folder, made, names, informative=True, seed=0, parts=(None,), label
 
 
 def test_auto_uses_labels_only_where_they_were_measured_to_help(made, tmp_path):
-    helpful = labelled(tmp_path / "helpful", made, made.NAMES)
+    helpful = labeled(tmp_path / "helpful", made, made.NAMES)
     query = ById(helpful.ids()[0])
     assert helpful.search(query, k=5).mode == "embedding"
     assert "fused" not in helpful.modes
@@ -162,8 +162,8 @@ def test_auto_uses_labels_only_where_they_were_measured_to_help(made, tmp_path):
 
 
 def test_labels_that_do_not_help_or_are_foreign_have_no_weight(made, tmp_path):
-    useless = labelled(tmp_path / "useless", made, made.NAMES, informative=False)
-    foreign = labelled(tmp_path / "foreign", made, made.NAMES, label_of=lambda n: f"class {n}")
+    useless = labeled(tmp_path / "useless", made, made.NAMES, informative=False)
+    foreign = labeled(tmp_path / "foreign", made, made.NAMES, label_of=lambda n: f"class {n}")
     for archive in (useless, foreign):
         assert archive.measure_fusion()["weight"] == 0
         query = ById(archive.ids()[7])
@@ -179,7 +179,7 @@ def test_the_weight_never_reads_labels_of_test_and_train_records(made, tmp_path)
     archives = []
     for name, wrong in (("right", False), ("wrong", True)):
         parts = ("val", "test", "train", "val")
-        archive = labelled(tmp_path / name, made, made.NAMES, parts=parts)
+        archive = labeled(tmp_path / name, made, made.NAMES, parts=parts)
         if wrong:  # labels of the parts that must not be read
             records = archive.backend.records
             part = np.array(archive.columns().part, object)
@@ -193,7 +193,7 @@ def test_the_weight_never_reads_labels_of_test_and_train_records(made, tmp_path)
         archives.append(archive.measure_fusion())
     assert archives[0] == archives[1]
     assert 20 <= archives[0]["queries"] <= 40  # half of the 80 that may be read
-    few = labelled(tmp_path / "few", made, made.NAMES, parts=("val", *("test",) * 9))
+    few = labeled(tmp_path / "few", made, made.NAMES, parts=("val", *("test",) * 9))
     assert "too few to measure" in few.measure_fusion()["why"]
     assert few.measure_fusion()["weight"] == 0
 

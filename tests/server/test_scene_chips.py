@@ -31,7 +31,7 @@ def scenes(tmp_path_factory):
         down, right = np.mgrid[0:220, 0:300] / 300
         values = np.stack([250 * down, 250 * right, np.full_like(down, 60 + 90 * i)])
         files.write_scene(root / name, values.astype(np.uint8), overviews=[2, 4])
-    options = SceneOptions(Length(96, metres=False), side=192)
+    options = SceneOptions(Length(96, meters=False), side=192)
     cut = cut_scenes(open_source(root), options)
     folder, model = root.parent / "archive", find_model("builtin")
     ingest(SourceImages(cut.records, root, options), folder, load_model(model), model_folder=model)
@@ -67,7 +67,7 @@ def test_bands_and_scale_are_those_that_the_archive_was_made_with(tmp_path):
     values = np.stack([3000 * down, 2000 + 0 * down, 3000 * right, 1000 * down]).astype(np.uint16)
     files.write_scene(tmp_path / "root" / "a.tif", values)
     options = SceneOptions(
-        Length(96, metres=False), bands=(3, 2, 1), scale=Scale.parse("fixed:0,4000")
+        Length(96, meters=False), bands=(3, 2, 1), scale=Scale.parse("fixed:0,4000")
     )
     cut = cut_scenes(open_source(tmp_path / "root"), options)
     model = find_model("builtin")

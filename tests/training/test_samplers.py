@@ -59,7 +59,7 @@ def label_aware(problem, **shares):
 
 
 def lonely(labels, rows):
-    """The labelled images of a batch that share no label with another of it."""
+    """The labeled images of a batch that share no label with another of it."""
     y = labels[rows].astype(int)
     shared = (y @ y.T > 0).sum(1)
     return rows[(y.sum(1) > 0) & (shared == 1)]

@@ -21,7 +21,7 @@ from PIL import Image
 
 from color_images import LABELS, write_color_images
 from landcue.data.datasets import load_dataset
-from landcue.data.imageset import label_matrix, labelled_by_group
+from landcue.data.imageset import label_matrix, labeled_by_group
 from landcue.errors import DataError, ModelError, UsageError
 from landcue.models.backbones import create_backbone, freeze_first_layers
 from landcue.models.checkpoint import load_checkpoint
@@ -249,7 +249,7 @@ def test_diverging_loss_is_named(images, tmp_path):
         train(settings, tmp_path / "run")
 
 
-def test_unlabelled_images_cannot_be_trained_on(tmp_path):
+def test_unlabeled_images_cannot_be_trained_on(tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     with pytest.raises(DataError, match="has no labels"):
         train(config(tmp_path), tmp_path / "run")
@@ -376,12 +376,12 @@ def test_groups_as_the_only_label(images, tmp_path):
 
 
 def test_group_target_needs_groups(images):
-    names = labelled_by_group(load_dataset("folder", images))
+    names = labeled_by_group(load_dataset("folder", images))
     assert names.label_names == ("g0", "g1")
     assert {record.labels for record in names.records} == {("g0",), ("g1",)}
     bare = replace(names, records=tuple(replace(r, group=None) for r in names.records))
     with pytest.raises(DataError, match="has no group"):
-        labelled_by_group(bare)
+        labeled_by_group(bare)
 
 
 def test_freed_memory_is_kept_where_the_c_library_can():

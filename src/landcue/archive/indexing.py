@@ -221,8 +221,8 @@ def index_source(
             )
         for problem in images.problems:
             log(f"problem: {problem}")
-        unlabelled = images.name == "folder" and not images.label_names and not options.labels
-        if unlabelled and options.folder_labels is None and any(r.group for r in images.records):
+        unlabeled = images.name == "folder" and not images.label_names and not options.labels
+        if unlabeled and options.folder_labels is None and any(r.group for r in images.records):
             log("folder names are not used as labels; add --folder-labels if they are classes")
         prepared = prepare_encoder(
             loaded, own, [SourceImages(images.records, images.root, scenes)],

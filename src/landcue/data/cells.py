@@ -1,7 +1,7 @@
 """The fixed grid ``utm``: square cells of the UTM zones, the same for all scenes and dates.
 
 Cell (column i, row j) of a zone has its lower left corner at easting ``i * pitch`` and northing
-``j * pitch`` in metres of WGS 84 / UTM (EPSG:326zz north of the equator, EPSG:327zz south of it,
+``j * pitch`` in meters of WGS 84 / UTM (EPSG:326zz north of the equator, EPSG:327zz south of it,
 with their false eastings and northings), and the side ``side``; the pitch is the side unless
 ``--stride`` makes cells overlap. A cell belongs to the zone and hemisphere that hold its center;
 zones are 6 degrees wide everywhere. Its name, such as ``utm14N-640m-n008117-e000755``, holds zone,
@@ -44,8 +44,8 @@ def cell_windows(
     """Return the windows of a scene that are cells of the grid, row after row, and their names.
 
     Args:
-        side: Side of a cell in metres.
-        pitch: Distance from one cell to the next in metres.
+        side: Side of a cell in meters.
+        pitch: Distance from one cell to the next in meters.
 
     Returns:
         Windows int64 ``[n, 4]``: col, row, width, height; and n names.

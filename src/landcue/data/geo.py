@@ -159,7 +159,7 @@ def to_degrees(crs: Any, transform: Any, pixels: Points) -> Points:
 
 
 def ground_steps(crs: Any, transform: Any, col: float, row: float) -> tuple[float, float]:
-    """Return how many metres on the ground a step of one column and one row is at a pixel.
+    """Return how many meters on the ground a step of one column and one row is at a pixel.
 
     Raises:
         DataError: The pixel lies nowhere on Earth.
@@ -199,7 +199,7 @@ def _outlines(windows: npt.NDArray[np.int64], steps: int) -> Points:
 
 
 def _cartesian(degrees: Points) -> Points:
-    """Return positions on the ellipsoid in metres from the Earth's centre, ``[n, 3]``."""
+    """Return positions on the ellipsoid in meters from the Earth's center, ``[n, 3]``."""
     lon, lat = np.radians(degrees).T
     curvature = _RADIUS / np.sqrt(1 - _ECCENTRICITY_2 * np.sin(lat) ** 2)
     return np.stack(

@@ -66,7 +66,7 @@ def label_matrix(labels: Sequence[Sequence[str] | None], label_names: Sequence[s
     return matrix
 
 
-def labelled_by_group(images: ImageSet) -> ImageSet:
+def labeled_by_group(images: ImageSet) -> ImageSet:
     """Return the set with each image's group (scene class) as its only label."""
     for record in images.records:
         if record.group is None:

@@ -110,7 +110,7 @@ def _bounds(row: dict[str, str], where: str, problems: list[Problem] | None) -> 
 
 
 def read_label_table(
-    path: Path, *, unlabelled: bool = False, problems: list[Problem] | None = None
+    path: Path, *, unlabeled: bool = False, problems: list[Problem] | None = None
 ) -> LabelTable:
     """Read ``path,labels`` (joined by ``;`` or ``|``) or ``path,label1,label2…`` (0/1 cells).
 
@@ -120,7 +120,7 @@ def read_label_table(
     cell is 0 or 1, other columns are no labels.
 
     Args:
-        unlabelled: Allow a table without label columns.
+        unlabeled: Allow a table without label columns.
         problems: Takes what is wrong with single rows, which are then left out, with places, which
             are then left out of their rows, and the columns that are ignored. Without it these are
             errors.
@@ -137,8 +137,8 @@ def read_label_table(
     flags, ignored = _label_columns(header, [cells for _, cells in table], problems is not None)
     if ignored and problems is not None:
         problems.append(Problem(str(path), f"ignored: columns {', '.join(ignored)}"))
-    labelled = "labels" in header or bool(flags)
-    if not labelled and not unlabelled:
+    labeled = "labels" in header or bool(flags)
+    if not labeled and not unlabeled:
         raise DataError(f"{path} has no label column; need 'labels' or one 0/1 column per label")
     if "labels" in header and flags:
         raise DataError(f"{path} has 'labels' and also {', '.join(flags)}; keep one of the two")
@@ -147,7 +147,7 @@ def read_label_table(
     for line, cells in table:
         where = f"{path} line {line}"
         try:
-            rows.append(_row(where, line, header, cells, flags, labelled, seen, problems))
+            rows.append(_row(where, line, header, cells, flags, labeled, seen, problems))
         except DataError as error:
             if problems is None:
                 raise
@@ -189,7 +189,7 @@ def _row(
     header: list[str],
     cells: list[str],
     flags: list[str],
-    labelled: bool,
+    labeled: bool,
     seen: dict[str, int],
     problems: list[Problem] | None,
 ) -> LabelRow:
@@ -203,7 +203,7 @@ def _row(
     labels: tuple[str, ...] | None = None
     if flags:
         labels = tuple(n for n in flags if parse_flag(row[n], f"{where}, column {n}"))
-    elif labelled:
+    elif labeled:
         names = (name.strip() for name in re.split(r"[;|]", row.get("labels", "")))
         labels = tuple(dict.fromkeys(name for name in names if name))
     made = LabelRow(

@@ -31,39 +31,39 @@ _NOMINAL = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """A side of a chip or the way to the next one, in pixels or in metres on the ground."""
+    """A side of a chip or the way to the next one, in pixels or in meters on the ground."""
 
     value: float
-    metres: bool
+    meters: bool
 
     def __str__(self) -> str:
-        return f"{self.value:g}{'m' if self.metres else 'px'}"
+        return f"{self.value:g}{'m' if self.meters else 'px'}"
 
     @classmethod
     def parse(cls, text: str, option: str) -> Length:
         """Read ``256px``, ``120m`` or ``1.2km``.
 
         >>> Length.parse("1.2km", "--chip")
-        Length(value=1200.0, metres=True)
+        Length(value=1200.0, meters=True)
         """
         match = _LENGTH.match(text.strip())
         value = float(match[1]) if match else 0.0
         if match is None or value <= 0 or (match[2] == "px" and not value.is_integer()):
             raise UsageError(f"{option} {text!r}: use pixels or meters, such as 256px or 120m")
         if match[2] == "px":
-            return cls(value, metres=False)
-        return cls(value * (1000 if match[2] == "km" else 1), metres=True)
+            return cls(value, meters=False)
+        return cls(value * (1000 if match[2] == "km" else 1), meters=True)
 
 
 def pixels_of(length: Length, steps: tuple[float, float] | None) -> tuple[int, int]:
     """Turn a length into columns and rows.
 
     Args:
-        length: In pixels or metres.
-        steps: Metres a column and a row of the scene are wide (see :func:`pixel_metres`); ``None``
+        length: In pixels or meters.
+        steps: Meters a column and a row of the scene are wide (see :func:`pixel_meters`); ``None``
             without georeference.
     """
-    if not length.metres:
+    if not length.meters:
         return int(length.value), int(length.value)
     if steps is None:
         raise DataError(f"has no georeference, so that {length} means nothing; use pixels")
@@ -73,10 +73,10 @@ def pixels_of(length: Length, steps: tuple[float, float] | None) -> tuple[int, i
     return columns, rows
 
 
-def pixel_metres(crs: Any, transform: Any, width: int, height: int) -> tuple[float, float]:
-    """Return how many metres a column and a row are wide in the middle of a scene.
+def pixel_meters(crs: Any, transform: Any, width: int, height: int) -> tuple[float, float]:
+    """Return how many meters a column and a row are wide in the middle of a scene.
 
-    A projection whose own metres are true to 1 % there is taken at its word, so that 120 m are
+    A projection whose own meters are true to 1 % there is taken at its word, so that 120 m are
     12 pixels of 10 m all over a UTM zone; elsewhere (degrees, Web Mercator) the ground counts.
     """
     ground = ground_steps(crs, transform, width / 2, height / 2)
@@ -150,7 +150,7 @@ class SceneOptions:
             from overviews where the file has them, but never below this. ``None``: always at full
             resolution.
         grid: ``utm``: chips are the cells of a fixed grid (:mod:`landcue.data.cells`), and ``chip``
-            and ``stride`` are in metres; ``None``: they start at the scene's upper left corner.
+            and ``stride`` are in meters; ``None``: they start at the scene's upper left corner.
     """
 
     chip: Length | None = None
@@ -166,7 +166,7 @@ class SceneOptions:
         if self.grid is not None:
             self._check_grid()
         for length in (self.chip, self.stride):
-            if length is not None and not length.metres and length.value > MAX_SIDE:
+            if length is not None and not length.meters and length.value > MAX_SIDE:
                 raise UsageError(f"{length} is too long; a chip may have {MAX_SIDE} pixels a side")
         if self.nodata is not None and not 0 <= self.nodata <= 1:
             raise UsageError(f"--nodata {self.nodata:g}: use a share in 0..1")
@@ -186,7 +186,7 @@ class SceneOptions:
         if self.chip is None:
             raise UsageError("--grid is for chips; add their side: --chip 640m")
         for option, length in (("--chip", self.chip), ("--stride", self.stride)):
-            if length is not None and not length.metres:
+            if length is not None and not length.meters:
                 raise UsageError(f"{option} {length}: a grid needs meters, such as 640m")
         if self.stride is not None and self.stride.value > self.chip.value:
             raise UsageError(f"--stride {self.stride} is longer than --chip {self.chip}")
@@ -215,7 +215,7 @@ class SceneOptions:
         """Return the options of a note, for chips whose windows are known."""
         bands = note.get("bands")
         return cls(
-            chip=Length(side or MAX_SIDE, metres=False),
+            chip=Length(side or MAX_SIDE, meters=False),
             bands=None if bands is None else tuple(bands),
             channels=channels,
             scale=Scale.parse(str(note.get("scale", "auto"))),

@@ -82,7 +82,7 @@ class Air:
         gain: Factor of the brightness.
         tint: Factor of red, green and blue.
         haze: Share of haze, 0..1.
-        noise: Standard deviation of the sensor's noise, in grey levels.
+        noise: Standard deviation of the sensor's noise, in gray levels.
     """
 
     gain: float

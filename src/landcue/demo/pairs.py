@@ -203,7 +203,7 @@ def _seen(canvas: Canvas, date: SceneDate, size: int) -> ByteArray:
         patches = 1 + 0.5 * canvas.noise(15, 3)
         alpha = np.clip(share * canvas.uniform(0.7, 1.3) * patches, 0, 1) * owned
         canvas.blend(whole, alpha, color)
-    grey = 1 + 0.08 * canvas.noise(30, 2)  # moisture and dust
-    canvas.color *= np.where(everywhere(canvas), grey, 1).astype(np.float32)
+    gray = 1 + 0.08 * canvas.noise(30, 2)  # moisture and dust
+    canvas.color *= np.where(everywhere(canvas), gray, 1).astype(np.float32)
     top, left = (int(canvas.rng.integers(0, 3)) for _ in range(2))
     return canvas.develop(date.air, (top, left, size))

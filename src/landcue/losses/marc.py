@@ -220,10 +220,10 @@ class MARC(PairLoss):
     def _learn(self, y: Tensor) -> None:
         self.n_images += len(y)
         self.counts += (y.T @ y).to(self.counts)
-        labelled = y[y.sum(1) > 0]
-        if not len(labelled):
+        labeled = y[y.sum(1) > 0]
+        if not len(labeled):
             return
-        rho = self.statistics.rho(labelled)
+        rho = self.statistics.rho(labeled)
         n, mean, least, most = self._rho
         low, high = float(rho.min()), float(rho.max())
         total = n + len(rho)

@@ -84,7 +84,7 @@ def annotate(
     return Annotations(tuple(ids), array, names, tuple(groups))
 
 
-def labelled(
+def labeled(
     labels: Annotations | npt.ArrayLike | None, what: str, beside: object = None
 ) -> Annotations:
     """Return labels with ids: row numbers where none are given.

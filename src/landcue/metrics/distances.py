@@ -148,7 +148,7 @@ def hamming(query: ByteArray, gallery: ByteArray, n_bits: int) -> Distances:
     return Distances("hamming", len(query), len(gallery), rows)
 
 
-class LabelledCodes(Protocol):
+class LabeledCodes(Protocol):
     """Label codes beside hash codes, as ``landcue.codes.cue.CueCodes`` holds them."""
 
     @property
@@ -172,7 +172,7 @@ class LabelledCodes(Protocol):
         ...
 
 
-def cue(query: LabelledCodes, gallery: LabelledCodes, weight: int) -> Distances:
+def cue(query: LabeledCodes, gallery: LabeledCodes, weight: int) -> Distances:
     """Return ``weight * Hamming(label codes) + Hamming(hash codes)``.
 
     Raises:

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from landcue.errors import UsageError
-from landcue.metrics.annotations import Annotations, check_same_kind, labelled
-from landcue.metrics.distances import Distances, LabelledCodes, cosine, cue, given, hamming
+from landcue.metrics.annotations import Annotations, check_same_kind, labeled
+from landcue.metrics.distances import Distances, LabeledCodes, cosine, cue, given, hamming
 from landcue.metrics.own_label import OwnLabelPrecision, macro_means, score_labels
 from landcue.metrics.protocol import RUNS, Protocol, find_protocol
 from landcue.metrics.ranking import distance_keys
@@ -151,11 +151,11 @@ def evaluate_codes(
 
 
 def evaluate_cue_codes(
-    codes: LabelledCodes,
+    codes: LabeledCodes,
     labels: Labels,
     weight: int = 1,
     *,
-    gallery: LabelledCodes | None = None,
+    gallery: LabeledCodes | None = None,
     gallery_labels: Labels | None = None,
     **options: Unpack[Options],
 ) -> Report:
@@ -227,9 +227,9 @@ def evaluate_distances(
     if not isinstance(distances, Distances):
         distances = given(np.asarray(distances))
     rules = Protocol.at(ks, relevance) if protocol is None else find_protocol(protocol)
-    query = labelled(labels, "queries", gallery_labels)
+    query = labeled(labels, "queries", gallery_labels)
     same = gallery_labels is None or gallery_labels is labels
-    gallery = query if same else labelled(gallery_labels, "gallery", labels)
+    gallery = query if same else labeled(gallery_labels, "gallery", labels)
     exclude_self = same if exclude_self is None else exclude_self
     _check(query, gallery, rules)
     if exclude_self and not same:

@@ -94,7 +94,7 @@ def read_chip(chip: Chip, side: int | None = None) -> ByteArray:
     facts = read_facts(chip.path)
     window = _window(chip, facts)
     options = SceneOptions(
-        chip=Length(float(window.width), metres=False),
+        chip=Length(float(window.width), meters=False),
         bands=chip.bands,
         channels=3 if chip.bands is None else len(chip.bands),
         scale=Scale.parse(chip.scale or "auto"),

@@ -30,7 +30,7 @@ from landcue.archive.rebuild import check_images, stored_parts
 from landcue.archive.sources import stored_scene_options
 from landcue.data.datasets import dataset_warnings
 from landcue.data.images import read_image
-from landcue.data.imageset import ImageSet, label_matrix, labelled_by_group
+from landcue.data.imageset import ImageSet, label_matrix, labeled_by_group
 from landcue.data.marks import Given, Marks, as_marks
 from landcue.data.objects import shown
 from landcue.data.sources import open_source
@@ -158,7 +158,7 @@ def adapt(
     if given is not None:
         images = _labeled_by_marks(images, given, message)
     elif not any(record.labels for record in images.records):
-        images = labelled_by_group(images)
+        images = labeled_by_group(images)
     records = [record for record in images.records if record.labels is not None]
     encoder = as_pretrained(loaded)
     started = time.perf_counter()

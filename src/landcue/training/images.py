@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from landcue.data.datasets import load_dataset
 from landcue.data.datasets.bands import read_bands, read_rgb
-from landcue.data.imageset import ImageSet, label_matrix, labelled_by_group
+from landcue.data.imageset import ImageSet, label_matrix, labeled_by_group
 from landcue.data.splits import apply_split
 from landcue.errors import DataError, LandcueError, ModelError, UsageError
 from landcue.files import core_count, exclusive
@@ -56,13 +56,13 @@ def read_split(config: TrainingConfig) -> ImageSet:
     """
     images = load_dataset(config.data.dataset, Path(config.data.root))
     if config.data.target == "group":
-        images = labelled_by_group(images)
-    labelled = [record for record in images.records if record.labels is not None]
-    if not labelled or not images.label_names:
+        images = labeled_by_group(images)
+    labeled = [record for record in images.records if record.labels is not None]
+    if not labeled or not images.label_names:
         raise DataError(
             f"{config.data.root} has no labels; put images into class folders or add labels.csv"
         )
-    return apply_split(images.subset(labelled), config.data.split)
+    return apply_split(images.subset(labeled), config.data.split)
 
 
 class PixelCache:

@@ -25,7 +25,7 @@ class LabelTable:
         self.of = [np.flatnonzero(row).tolist() for row in labels]
         self.images = [np.flatnonzero(column) for column in labels.T]
         self.n_images: Rows = labels.sum(0, dtype=np.int64)
-        self.labelled = labels.any(1)
+        self.labeled = labels.any(1)
 
 
 class BatchPlan:
@@ -102,7 +102,7 @@ class BatchPlan:
         for level in range(self.cap):
             if (self.size == self.batch).all():
                 return
-            left = np.flatnonzero((self.draws <= level) & (self.table.labelled | (self.draws == 0)))
+            left = np.flatnonzero((self.draws <= level) & (self.table.labeled | (self.draws == 0)))
             left = self.rng.permutation(left)
             self._distribute(left[np.argsort(self.draws[left], kind="stable")].tolist(), level)
         for b in np.flatnonzero(self.size < self.batch).tolist():
@@ -147,7 +147,7 @@ class BatchPlan:
     def _last(self, b: int) -> int:
         """Return the best image that is left for batch ``b``; see :meth:`fill`."""
         table = self.table
-        allowed = np.where(table.labelled, self.draws < self.cap, self.draws == 0)
+        allowed = np.where(table.labeled, self.draws < self.cap, self.draws == 0)
         allowed[list(self.rows[b])] = False
         # There always is one: fewer images were drawn than there are.
         left = self.rng.permutation(np.flatnonzero(allowed))

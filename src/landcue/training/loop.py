@@ -111,7 +111,7 @@ def train(
     Raises:
         UsageError: ``out`` holds another run or other files, a bad option, or processes that
             differ in settings or cannot share a batch.
-        DataError: No usable or no labelled image.
+        DataError: No usable or no labeled image.
         ModelError: Broken weights, a locked folder, a diverged loss, or a lost process.
 
     Example:

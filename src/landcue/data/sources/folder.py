@@ -209,10 +209,10 @@ def with_folder_labels(
         wanted = len(counts) > 1 and min(counts.values()) > 1
     if not wanted:
         return records, []
-    labelled = [
+    labeled = [
         replace(record, labels=(record.group,)) if record.group else record for record in records
     ]
-    return labelled, sorted(counts)
+    return labeled, sorted(counts)
 
 
 def with_table(
@@ -222,16 +222,16 @@ def with_table(
     found = list(problems)
     table = read_label_table(labels, problems=found)
     rows = {clean_id(Path(row.path).as_posix()): row for row in table.rows}
-    labelled: list[Record] = []
+    labeled: list[Record] = []
     without: list[str] = []
     for record in records:
         row = rows.pop(record.id, None)
         if row is None:
             without.append(record.id)
-            labelled.append(replace(record, labels=None))
+            labeled.append(replace(record, labels=None))
         else:
             group = row.group or record.group
-            labelled.append(
+            labeled.append(
                 replace(
                     record,
                     labels=row.labels,
@@ -257,7 +257,7 @@ def with_table(
         found += [
             Problem(f"{labels.name} line {row.line}", f"no image {row.path!r}") for row in lost
         ]
-    return make_image_set("folder", root, labelled, table.label_names, found)
+    return make_image_set("folder", root, labeled, table.label_names, found)
 
 
 _TABLE = "labels.csv"
@@ -320,7 +320,7 @@ def read_table(path: Path) -> ImageSet:
     """
     problems: list[Problem] = []
     with local_copy(path) as copy:
-        table = read_label_table(copy, unlabelled=True, problems=problems)
+        table = read_label_table(copy, unlabeled=True, problems=problems)
     problems = [Problem(p.where.replace(str(copy), path.name), p.what) for p in problems]
     root = path.parent
     files = NamedFiles(root, (row.path for row in table.rows))

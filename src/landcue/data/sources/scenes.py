@@ -17,7 +17,7 @@ from landcue.data.header import RasterFacts, read_facts
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.objects import is_object, look_up, shown
 from landcue.data.raster import RASTER_SUFFIXES
-from landcue.data.scenes import MAX_SIDE, Length, SceneOptions, grid, pixel_metres, pixels_of
+from landcue.data.scenes import MAX_SIDE, Length, SceneOptions, grid, pixel_meters, pixels_of
 from landcue.errors import DataError, StoreError
 from landcue.types import Problem, Record, Window
 
@@ -117,7 +117,7 @@ def _chips(scene: Record, name: str, facts: RasterFacts, options: SceneOptions) 
 def _cut(facts: RasterFacts, options: SceneOptions) -> Iterator[tuple[Window, Place | None, str]]:
     """Yield the windows of a scene with their places and the last parts of their ids."""
     steps = None
-    side = options.chip or Length(MAX_SIDE, metres=False)
+    side = options.chip or Length(MAX_SIDE, meters=False)
     if options.grid is not None:
         windows, names = cell_windows(facts, side.value, (options.stride or side).value)
         if windows[:, 2:].max() > MAX_SIDE:
@@ -125,8 +125,8 @@ def _cut(facts: RasterFacts, options: SceneOptions) -> Iterator[tuple[Window, Pl
         places = _places(facts, windows)
         yield from zip(starmap(Window, windows.tolist()), places, names, strict=True)
         return
-    if facts.crs is not None and (side.metres or (options.stride or side).metres):
-        steps = pixel_metres(facts.crs, facts.transform, facts.width, facts.height)
+    if facts.crs is not None and (side.meters or (options.stride or side).meters):
+        steps = pixel_meters(facts.crs, facts.transform, facts.width, facts.height)
     chip = pixels_of(side, steps)
     stride = chip if options.stride is None else pixels_of(options.stride, steps)
     if max(chip) > MAX_SIDE:
