@@ -651,6 +651,8 @@ def test_a_key_that_occurs_twice_is_refused(tmp_path, text):
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(UsageError, match=r"the key .(optimizer|root). occurs twice"):
         read_config(tmp_path / "c.yaml")
+    with pytest.raises(UsageError, match="the value is not valid YAML: the key 'lr' occurs twice"):
+        override({}, ["optimizer={lr: 1, lr: 2}"])
 
 
 def test_merged_keys_of_yaml_may_be_overridden(tmp_path):

@@ -171,6 +171,7 @@ def read_image(
 
     Args:
         source: The file, or its bytes.
+        options: How rasters are read.
         name: What error messages call it; the path by default.
         bands: Of a raster: numbers from 1, or names in the file.
         scale: Of a raster: ``auto``, ``percentile:2,98`` or ``fixed:0,3000``.

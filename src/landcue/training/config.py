@@ -272,9 +272,10 @@ def override(values: dict[str, Any], assignments: Iterable[str]) -> dict[str, An
             if not isinstance(section, dict):
                 raise UsageError(f"--set {assignment!r}: {name!r} is not a section")
         try:
-            section[last] = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            raise UsageError(f"--set {assignment!r}: the value is not valid YAML") from None
+            section[last] = yaml.load(text, _UniqueKeys)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            why = f": {error.problem}" if isinstance(error, yaml.MarkedYAMLError) else ""
+            raise UsageError(f"--set {assignment!r}: the value is not valid YAML{why}") from None
     return result
 
 

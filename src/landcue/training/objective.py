@@ -110,13 +110,17 @@ def _of_hash(section: LossSection) -> tuple[str, dict[str, Any]]:
 def describe_losses(config: TrainingConfig) -> str:
     """Return names and options of the metric losses, those of both heads where they differ."""
     section = config.loss
-    found = {"embedding": (section.name, section.options), "hash": _of_hash(section)}
-    weights = {"embedding": section.embedding, "hash": section.hash and config.model.n_bits}
-    used = {head: f"{name} {options or ''}".strip() for head, (name, options) in found.items()
-            if weights[head]} or {"embedding": NONE}  # fmt: skip
-    if len(set(used.values())) == 1:
-        return next(iter(used.values()))
-    return "; ".join(f"{text} ({head})" for head, text in used.items())
+    used: dict[str, tuple[str, dict[str, Any]]] = {}
+    if section.embedding:
+        used["embedding"] = section.name, section.options
+    if section.hash and config.model.n_bits:
+        used["hash"] = _of_hash(section)
+    said = {head: f"{name} {options or ''}".strip() for head, (name, options) in used.items()}
+    if not said:
+        return NONE
+    if len(set(said.values())) == 1:
+        return next(iter(said.values()))
+    return "; ".join(f"{text} ({head})" for head, text in said.items())
 
 
 def check_losses(config: TrainingConfig) -> None:
